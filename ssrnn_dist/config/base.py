@@ -1,0 +1,22 @@
+"""The base of every config section: unknown keys forbidden, values frozen, booleans never taken for numbers.
+
+Imports pydantic only; the command's help must stay quick."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+
+class Section(BaseModel):
+    """One section of a run's YAML file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def no_boolean_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads `yes` and `on` as true, which pydantic would take for the number 1."""
+        annotation = cls.model_fields[info.field_name].annotation if info.field_name else None
+        if isinstance(value, bool) and annotation is not bool:
+            raise ValueError("a boolean is not allowed here")
+        return value

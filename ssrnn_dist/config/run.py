@@ -1,0 +1,57 @@
+"""A whole run: every section of the YAML file and the checks that need more than one of them.
+
+Imports pydantic only."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ssrnn_dist.config.base import Section
+from ssrnn_dist.config.model import FeedbackConfig, ModelSection
+from ssrnn_dist.config.sections import (
+    CheckpointSection,
+    ClusterSection,
+    CostSection,
+    DataSection,
+    ScaleSection,
+    TrackingSection,
+    TrainSection,
+)
+
+
+def _is_a_folder_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ValueError("a run's name is a folder's name: letters, digits, '.', '_' and '-', 100 characters at most")
+    return name
+
+
+class RunConfig(Section):
+    """One training run. Running the same config again resumes it."""
+
+    name: Annotated[str, AfterValidator(_is_a_folder_name)] = Field(description="the run's name and its folder's")
+    run_root: str = Field("runs", description="folder of all runs; every worker must see it")
+    model: ModelSection = ModelSection()
+    feedback: FeedbackConfig = FeedbackConfig()
+    data: DataSection
+    train: TrainSection = TrainSection()
+    scale: ScaleSection = ScaleSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    tracking: TrackingSection = TrackingSection()
+    cost: CostSection = CostSection()
+    cluster: ClusterSection = ClusterSection()
+
+    @model_validator(mode="after")
+    def every_worker_has_a_lane(self) -> "RunConfig":
+        if self.scale.most_workers > self.train.lanes:
+            raise ValueError(
+                f"scale.workers: {self.scale.most_workers} workers for {self.train.lanes} lanes; at most one worker a "
+                "lane: fewer workers, a larger train.tokens_per_batch or a shorter train.sequence_length"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """runs/<name>: config.yaml, checkpoints/, ledger.jsonl, summary.json, report.html."""
+        return Path(self.run_root) / self.name
