@@ -1,0 +1,51 @@
+"""From text to shards to lanes: corpora, tokenizers and resumable token streams.
+
+Names load on first use, so that building a corpus never imports torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssrnn_data.corpus import build_corpus
+    from ssrnn_data.errors import DataError
+    from ssrnn_data.evaluation import EvaluationStream
+    from ssrnn_data.index import CorpusIndex, load_tokenizer
+    from ssrnn_data.inspection import inspect_corpus
+    from ssrnn_data.lanes import deal_lanes
+    from ssrnn_data.stream import Batch, TokenStream
+    from ssrnn_data.tokenizer import TextTokenizer, Utf8Streamer
+
+_HOMES = {
+    "Batch": "stream",
+    "CorpusIndex": "index",
+    "DataError": "errors",
+    "EvaluationStream": "evaluation",
+    "TextTokenizer": "tokenizer",
+    "TokenStream": "stream",
+    "Utf8Streamer": "tokenizer",
+    "build_corpus": "corpus",
+    "deal_lanes": "lanes",
+    "inspect_corpus": "inspection",
+    "load_tokenizer": "index",
+}
+
+__all__ = [
+    "Batch",
+    "CorpusIndex",
+    "DataError",
+    "EvaluationStream",
+    "TextTokenizer",
+    "TokenStream",
+    "Utf8Streamer",
+    "build_corpus",
+    "deal_lanes",
+    "inspect_corpus",
+    "load_tokenizer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

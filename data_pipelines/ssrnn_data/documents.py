@@ -1,0 +1,241 @@
+"""Reads documents out of source files: decompression, UTF-8, JSON lines, and what to do with what is no text.
+
+Memory is bounded for files of any length: a file is read twice, first to validate and hash it, then for its text.
+"""
+
+import codecs
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from ssrnn_data.cutting import cut_pieces
+from ssrnn_data.errors import data_error
+from ssrnn_data.sources import SourceFile
+
+OnInvalid = Literal["skip", "replace", "error"]
+BLOCK_BYTES = 1 << 20
+# Zstandard can expand a small block enormously: small blocks in keep the blocks out small.
+_ZSTD_BLOCK_BYTES = 1 << 13
+_NAMES_KEPT = 10
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document, its text not in memory: pieces() reads it, in pieces of bounded length."""
+
+    where: str
+    digest: bytes
+    text_bytes: int
+    pieces: Callable[[], Iterator[str]]
+
+
+@dataclass
+class Tally:
+    """Counts what was skipped or replaced, by reason, and keeps the first few names."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, where: str) -> None:
+        """Counts one document under a reason: empty, invalid_utf8, binary or replaced."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        names = self.first.setdefault(reason, [])
+        if len(names) < _NAMES_KEPT:
+            names.append(where)
+
+
+class _NotTextError(Exception):
+    """Why a file is no document: reason for the tally, detail for the message."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason)
+        self.reason, self.detail = reason, detail
+
+
+def read_documents(file: SourceFile, *, text_field: str, on_invalid: OnInvalid, tally: Tally) -> Iterator[Document]:
+    """The documents of a file: one for each line of JSON lines, else the whole file, exactly as it is.
+
+    Empty documents are skipped. Invalid UTF-8 (in JSON also a lone surrogate) is skipped, replaced by U+FFFD, or an
+    error, as on_invalid says; a file that holds a NUL byte and wasn't named by the user is binary: skipped or an error.
+    Raises DataError for a damaged archive, a broken JSON line, a missing field, an unreadable file.
+    """
+    if file.is_json_lines:
+        yield from _json_documents(file, text_field, on_invalid, tally)
+        return
+    try:
+        document, was_replaced = _survey_text(file, on_invalid)
+    except _NotTextError as why:
+        if on_invalid == "error":
+            raise data_error(file.name, why.detail, _allowed_policies()) from None
+        tally.add(why.reason, file.name)
+        return
+    if document.text_bytes == 0:
+        tally.add("empty", file.name)
+        return
+    if was_replaced:
+        tally.add("replaced", file.name)
+    yield document
+
+
+def _allowed_policies() -> str:
+    return 'UTF-8 text is allowed; on_invalid="skip" leaves such documents out, "replace" puts U+FFFD'
+
+
+def _survey_text(file: SourceFile, on_invalid: OnInvalid) -> tuple[Document, bool]:
+    """Pass one over a text file: (document, whether bytes were replaced)."""
+    digest, text_bytes = hashlib.sha256(), 0
+    source_hash = hashlib.sha256()
+
+    def tee() -> Iterator[bytes]:
+        for block in read_blocks(file):
+            if not file.named and b"\0" in block:
+                raise _NotTextError("binary", "a NUL byte came: a binary file")
+            source_hash.update(block)
+            yield block
+
+    for text in _decode(tee(), "replace" if on_invalid == "replace" else "strict"):
+        encoded = text.encode("utf-8")
+        digest.update(encoded)
+        text_bytes += len(encoded)
+    wanted = digest.digest()
+    was_replaced = wanted != source_hash.digest()
+
+    def pieces() -> Iterator[str]:
+        again = hashlib.sha256()
+        for piece in cut_pieces(_decode(read_blocks(file), "replace" if was_replaced else "strict")):
+            again.update(piece.encode("utf-8"))
+            yield piece
+        if again.digest() != wanted:
+            raise data_error(file.name, "changed while it was read", "leave the sources alone until the build is done")
+
+    return Document(file.name, wanted, text_bytes, pieces), was_replaced
+
+
+def _decode(blocks: Iterator[bytes], errors: str) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")(errors)
+    done = 0
+    try:
+        for block in blocks:
+            pending = len(decoder.getstate()[0])
+            yield decoder.decode(block)
+            done += len(block)
+        pending = len(decoder.getstate()[0])
+        yield decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        at = done - pending + error.start
+        raise _NotTextError("invalid_utf8", f"invalid UTF-8 at byte {at:,} ({error.reason})") from None
+
+
+def read_blocks(file: SourceFile) -> Iterator[bytes]:
+    """The bytes of a file, decompressed, in blocks; DataError for a damaged archive or a file that can't be read."""
+    try:
+        if file.compression == ".gz":
+            with gzip.open(file.path, "rb") as stream:
+                while block := stream.read(BLOCK_BYTES):
+                    yield block
+        elif file.compression == ".zst":
+            yield from _zstd_blocks(file.path)
+        else:
+            with file.path.open("rb") as stream:
+                while block := stream.read(BLOCK_BYTES):
+                    yield block
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise data_error(file.name, f"a damaged archive ({error})", "a whole .gz or .zst file is allowed") from error
+    except OSError as error:
+        raise data_error(file.name, f"can't be read ({error.strerror})", "a readable file is allowed") from error
+
+
+def _zstd_blocks(path: Path) -> Iterator[bytes]:
+    import zstandard
+
+    with path.open("rb") as stream:
+        frame = None
+        while block := stream.read(_ZSTD_BLOCK_BYTES):
+            while block:
+                frame = frame or zstandard.ZstdDecompressor().decompressobj()
+                try:
+                    out = frame.decompress(block)
+                except zstandard.ZstdError as error:
+                    raise EOFError(str(error)) from error
+                if out:
+                    yield out
+                block = frame.unused_data if frame.eof else b""
+                frame = None if frame.eof else frame
+        if frame is not None:
+            raise EOFError("it ends within a frame")
+
+
+def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines without their newline; a long one is gathered in a list, since joining block by block is quadratic."""
+    parts: list[bytes] = []
+    for block in blocks:
+        head, *rest = block.split(b"\n")
+        parts.append(head)
+        for line in rest:
+            yield b"".join(parts)
+            parts = [line]
+    yield b"".join(parts)
+
+
+def _json_documents(file: SourceFile, text_field: str, on_invalid: OnInvalid, tally: Tally) -> Iterator[Document]:
+    for number, line in enumerate(_lines(read_blocks(file)), start=1):
+        where = f"{file.name}:{number}"
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if not line.strip():
+            continue
+        try:
+            text, was_replaced = _json_text(line, where, text_field, on_invalid)
+        except _NotTextError as why:
+            if on_invalid == "error":
+                raise data_error(where, why.detail, _allowed_policies()) from None
+            tally.add(why.reason, where)
+            continue
+        if not text:
+            tally.add("empty", where)
+            continue
+        if was_replaced:
+            tally.add("replaced", where)
+        encoded = text.encode("utf-8")
+        yield Document(where, hashlib.sha256(encoded).digest(), len(encoded), partial(cut_pieces, [text]))
+
+
+def _json_text(line: bytes, where: str, text_field: str, on_invalid: OnInvalid) -> tuple[str, bool]:
+    """The text of one JSON line and whether anything in it was replaced."""
+    try:
+        decoded, was_replaced = line.decode("utf-8"), False
+    except UnicodeDecodeError as error:
+        if on_invalid != "replace":
+            raise _NotTextError("invalid_utf8", f"invalid UTF-8 at byte {error.start:,} of the line") from None
+        decoded, was_replaced = line.decode("utf-8", errors="replace"), True
+    text = _json_field(decoded, where, text_field)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        if on_invalid != "replace":
+            raise _NotTextError("invalid_utf8", "a lone surrogate in a JSON string") from None
+        text, was_replaced = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), True
+    return text, was_replaced
+
+
+def _json_field(line: str, where: str, text_field: str) -> str:
+    allowed = f"one JSON object a line with a string in the field {text_field!r} (text_field) is allowed"
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise data_error(where, f"broken JSON ({error})", allowed) from None
+    if not isinstance(record, dict):
+        raise data_error(where, f"a JSON {type(record).__name__} came", allowed)
+    if text_field not in record:
+        fields = ", ".join(repr(name) for name in list(record)[:20]) or "none"
+        raise data_error(where, f"no field {text_field!r}, the fields are: {fields}", allowed)
+    text = record[text_field]
+    if not isinstance(text, str):
+        raise data_error(where, f"the field {text_field!r} holds a {type(text).__name__}", allowed)
+    return text

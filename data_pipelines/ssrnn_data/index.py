@@ -1,0 +1,199 @@
+"""index.json: what a corpus holds, where, and the checksums to prove it.
+
+The schema, its checks, and how it is read and written.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, ValidationError
+
+from ssrnn_data.errors import data_error
+from ssrnn_data.shards import file_sha256
+from ssrnn_data.split import Split
+from ssrnn_data.tokenizer import TextTokenizer
+
+INDEX_FILE = "index.json"
+TOKENIZER_FILE = "tokenizer.json"
+FORMAT = "ssrnn-corpus"
+VERSION: Literal[1] = 1
+_BUILD_IT = "build it with build_corpus or `ssrnn data build`"
+
+# A plain name: no folder, no "..", no "pipe:" and no URL, so nothing outside the corpus is read and nothing is run.
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Counts(_Entry):
+    """tokens include each document's <|endoftext|>; text_bytes are the UTF-8 bytes of the text."""
+
+    tokens: Count
+    documents: Count
+    samples: Count
+    text_bytes: Count
+
+
+class ShardEntry(Counts):
+    """One tar. documents: those that begin in it."""
+
+    file: FileName
+    sha256: Sha256
+    size_bytes: Count
+
+
+class SplitEntry(Counts):
+    """The shards of a split in the order of its documents, and their totals."""
+
+    shards: tuple[ShardEntry, ...]
+
+
+class TokenizerEntry(_Entry):
+    """The tokenizer's file and its SHA-256."""
+
+    file: FileName
+    sha256: Sha256
+
+
+class Noted(_Entry):
+    """How many documents, and the first few by name."""
+
+    count: Count
+    first: tuple[str, ...]
+
+
+class CorpusIndex(_Entry):
+    """What index.json holds. skipped: by reason (empty, invalid_utf8, binary). built_from: hash of its arguments."""
+
+    format: Literal["ssrnn-corpus"] = "ssrnn-corpus"
+    version: Literal[1] = VERSION
+    created_by: str
+    dtype: Literal["uint16", "uint32"]
+    vocab_size: Annotated[int, Field(ge=257)]
+    end_of_text: Count
+    tokenizer: TokenizerEntry
+    splits: dict[Split, SplitEntry]
+    sources: tuple[str, ...]
+    seed: int
+    holdout: float
+    skipped: dict[str, Noted]
+    replaced: Noted
+    built_from: Sha256
+    _folder: Path = PrivateAttr(default=Path())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "CorpusIndex":
+        """Reads index.json, given itself or its folder, and checks that all files are there, each of its size.
+
+        Raises DataError for a missing file, foreign JSON, another version, a missing or cut shard.
+        """
+        path = Path(path)
+        file = path / INDEX_FILE if path.is_dir() else path
+        try:
+            raw = json.loads(file.read_bytes())
+        except OSError as error:
+            raise data_error(file, f"no index there ({error.strerror})", _BUILD_IT) from None
+        except (ValueError, RecursionError) as error:
+            raise data_error(file, f"not JSON ({error})", _BUILD_IT) from None
+        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+            raise data_error(file, "not the index of a corpus", _BUILD_IT)
+        if raw.get("version") != VERSION:
+            raise data_error(
+                file, f"version {raw.get('version')!r}", f"this release reads version {VERSION}; {_BUILD_IT}"
+            )
+        try:
+            index = cls.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise data_error(file, f"{field}: {first['msg']}", _BUILD_IT) from None
+        index._folder = file.parent
+        index._check(file)
+        return index
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds the shards."""
+        return self._folder
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of the tokens that the corpus holds, wherever it lies: of dtype, tokenizer and every shard."""
+        shards = {split: [shard.sha256 for shard in entry.shards] for split, entry in self.splits.items()}
+        parts = [self.dtype, self.tokenizer.sha256, shards]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def split(self, name: str) -> SplitEntry:
+        """A split by name; DataError saying which there are."""
+        for known, entry in self.splits.items():
+            if known == name:
+                return entry
+        there = ", ".join(self.splits)
+        raise data_error(
+            self._folder / INDEX_FILE, f"no split {name!r}", f"it has: {there}; a holdout > 0 makes a valid split"
+        )
+
+    def shard_path(self, shard: ShardEntry) -> Path:
+        """Where a shard lies."""
+        return self._folder / shard.file
+
+    def verify_tokenizer(self) -> None:
+        """Raises DataError where tokenizer.json is missing or not the one that the shards were encoded with."""
+        path = self._folder / self.tokenizer.file
+        if not path.is_file():
+            raise data_error(path, "no such file", "the tokenizer that the corpus was built with is needed")
+        found = file_sha256(path)
+        if found != self.tokenizer.sha256:
+            raise data_error(
+                path, f"SHA-256 {found[:12]}…", f"the index says {self.tokenizer.sha256[:12]}…; {_BUILD_IT}"
+            )
+
+    def write(self, folder: Path) -> Path:
+        """Writes index.json into a folder and brings it to the disk; the same index gives the same bytes."""
+        path = folder / INDEX_FILE
+        with path.open("w", encoding="ascii") as stream:
+            json.dump(self.model_dump(mode="json"), stream, indent=1)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        return path
+
+    def _check(self, file: Path) -> None:
+        if "train" not in self.splits or self.end_of_text >= self.vocab_size:
+            raise data_error(file, "no train split, or <|endoftext|> outside the vocabulary", _BUILD_IT)
+        for name, split in self.splits.items():
+            for what in Counts.model_fields:
+                if getattr(split, what) != sum(getattr(shard, what) for shard in split.shards):
+                    raise data_error(file, f"splits.{name}.{what} isn't the sum of its shards", _BUILD_IT)
+            for shard in split.shards:
+                self._check_file(file, shard)
+
+    def _check_file(self, file: Path, shard: ShardEntry) -> None:
+        try:
+            size = self.shard_path(shard).stat().st_size
+        except OSError:
+            raise data_error(
+                file, f"lists the shard {shard.file}, which is missing", "all its shards are needed"
+            ) from None
+        if size != shard.size_bytes:
+            came = f"the shard {shard.file} has {size:,} bytes"
+            raise data_error(file, came, f"the index says {shard.size_bytes:,}; copy it again or {_BUILD_IT}")
+
+
+def as_index(index: CorpusIndex | str | Path) -> CorpusIndex:
+    """An index, loaded where a path is given."""
+    return index if isinstance(index, CorpusIndex) else CorpusIndex.load(index)
+
+
+def load_tokenizer(index: CorpusIndex | str | Path) -> TextTokenizer:
+    """The tokenizer of a corpus, its checksum verified."""
+    index = as_index(index)
+    index.verify_tokenizer()
+    return TextTokenizer.from_file(index.folder / index.tokenizer.file)

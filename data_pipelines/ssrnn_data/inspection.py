@@ -1,0 +1,83 @@
+"""What a corpus holds, for a person: counts, ratios, a histogram of document lengths, the beginnings of some texts.
+
+Reads a bounded number of shards, however large the corpus.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssrnn_data.index import CorpusIndex, SplitEntry, as_index, load_tokenizer
+from ssrnn_data.shards import read_samples
+
+_SHARDS_READ = 16
+_HEAD_TOKENS = 64
+
+
+def inspect_corpus(index: CorpusIndex | str | Path, n_samples: int = 3) -> dict[str, Any]:
+    """A JSON-able description of a corpus.
+
+    At most 16 shards of the train split are read, evenly chosen (shards_read). splits: by name, counts, bytes_per_token,
+    tokens_per_document. documents: n_samples from those shards, each with its shard and its head as text.
+    length_histogram: the documents that begin in those shards by length in tokens, as far as the shard holds them, as
+    {"from", "below", "documents"} with edges at powers of two.
+
+    Raises DataError for a corpus that can't be read.
+    """
+    index = as_index(index)
+    tokenizer = load_tokenizer(index)
+    split = index.split("train")
+    picked = sorted({int(at) for at in np.linspace(0, len(split.shards) - 1, _SHARDS_READ)})
+    lengths: list[int] = []
+    heads: list[dict[str, Any]] = []
+    for at in picked:
+        shard = split.shards[at]
+        samples = read_samples(
+            index.shard_path(shard), dtype=index.dtype, vocab_size=index.vocab_size, tokens=shard.tokens
+        )
+        first_here = len(lengths)
+        for ids in samples:
+            if ids[0] == index.end_of_text:
+                lengths.append(len(ids))
+                if len(heads) < n_samples and (at == picked[-1] or len(lengths) == first_here + 1):
+                    heads.append({"shard": shard.file, "head": tokenizer.decode(ids[:_HEAD_TOKENS].tolist())})
+            elif len(lengths) > first_here:
+                lengths[-1] += len(ids)
+    return {
+        "index": str(index.folder / "index.json"),
+        "fingerprint": index.fingerprint,
+        "vocab_size": index.vocab_size,
+        "dtype": index.dtype,
+        "tokenizer_sha256": index.tokenizer.sha256,
+        "sources": list(index.sources),
+        "splits": {name: _counts(entry) for name, entry in index.splits.items()},
+        "skipped": {reason: noted.count for reason, noted in index.skipped.items()},
+        "replaced": index.replaced.count,
+        "documents": heads,
+        "length_histogram": _histogram(lengths),
+        "shards_read": len(picked),
+    }
+
+
+def _counts(entry: SplitEntry) -> dict[str, Any]:
+    return {
+        "tokens": entry.tokens,
+        "documents": entry.documents,
+        "samples": entry.samples,
+        "text_bytes": entry.text_bytes,
+        "shards": len(entry.shards),
+        "bytes_per_token": entry.text_bytes / entry.tokens,
+        "tokens_per_document": entry.tokens / entry.documents,
+    }
+
+
+def _histogram(lengths: list[int]) -> list[dict[str, int]]:
+    """Counts between powers of two, from the shortest document's to the longest's."""
+    if not lengths:
+        return []
+    exponents = np.array([length.bit_length() - 1 for length in lengths])
+    return [
+        {"from": 1 << int(e), "below": 2 << int(e), "documents": int((exponents == e).sum())}
+        for e in range(int(exponents.min()), int(exponents.max()) + 1)
+    ]

@@ -1,0 +1,61 @@
+"""The arguments of a build, checked together, and the hash by which a corpus that stands is recognised.
+
+Pure but for reading the tokenizer that the user names.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from ssrnn_data.documents import OnInvalid
+from ssrnn_data.errors import data_error
+from ssrnn_data.index import VERSION
+from ssrnn_data.sources import SourceFile
+from ssrnn_data.tokenizer import TextTokenizer, check_vocab_size
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """What decides a corpus besides the files. shard_tokens None: chosen by the corpus's size."""
+
+    sources: tuple[str, ...]
+    vocab_size: int
+    holdout: float
+    text_field: str
+    seed: int
+    shard_tokens: int | None
+    chunk_tokens: int
+    on_invalid: OnInvalid
+
+    def check(self) -> None:
+        """Raises DataError naming the first argument that is out of its range."""
+        check_vocab_size(self.vocab_size)
+        if isinstance(self.holdout, bool) or not isinstance(self.holdout, int | float) or not 0 <= self.holdout < 1:
+            raise data_error("holdout", f"{self.holdout!r} came", "a fraction in [0, 1) is allowed")
+        if not isinstance(self.text_field, str) or not self.text_field:
+            raise data_error("text_field", f"{self.text_field!r} came", "the name of a JSON field is allowed")
+        if not _is_int(self.seed) or not 0 <= self.seed < 1 << 63:
+            raise data_error("seed", f"{self.seed!r} came", "an integer in [0, 2^63) is allowed")
+        if self.shard_tokens is not None and (not _is_int(self.shard_tokens) or self.shard_tokens < 1):
+            raise data_error("shard_tokens", f"{self.shard_tokens!r} came", "a positive integer or None is allowed")
+        if not _is_int(self.chunk_tokens) or self.chunk_tokens < 1:
+            raise data_error("chunk_tokens", f"{self.chunk_tokens!r} came", "a positive integer is allowed")
+        if self.on_invalid not in get_args(OnInvalid):
+            raise data_error("on_invalid", f"{self.on_invalid!r} came", "skip, replace or error is allowed")
+
+    def built_from(self, files: Sequence[SourceFile], tokenizer: TextTokenizer | None) -> str:
+        """SHA-256 of the arguments, of each file's path, size and time of change, and of a tokenizer that is given."""
+        parts = {
+            "version": VERSION,
+            "plan": [*self.sources, self.holdout, self.text_field, self.seed, self.on_invalid],
+            "shape": [self.shard_tokens, self.chunk_tokens],
+            "tokenizer": tokenizer.sha256 if tokenizer else self.vocab_size,
+            "files": [[str(file.path.resolve()), file.named, file.size_bytes, file.mtime_ns] for file in files],
+        }
+        return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

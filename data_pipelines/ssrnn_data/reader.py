@@ -1,0 +1,89 @@
+"""Reads tokens one after another through a sequence of shards, from any offset, one sample in memory.
+
+The effects behind lanes.py: a lane's reader, and the limit of open files that many lanes need.
+"""
+
+import resource
+from collections.abc import Iterator
+
+import numpy as np
+
+from ssrnn_data.index import CorpusIndex, SplitEntry
+from ssrnn_data.lanes import ShardSequence
+from ssrnn_data.shards import read_samples
+
+_FILES_FOR_OTHERS = 256
+
+
+class TokenReader:
+    """The tokens of a split from an offset on, its shards in the sequence's order."""
+
+    def __init__(self, index: CorpusIndex, split: SplitEntry, sequence: ShardSequence, offset: int) -> None:
+        self._index, self._split, self._sequence = index, split, sequence
+        self._place, skip = sequence.locate(offset)
+        self._samples: Iterator[np.ndarray] = iter(())
+        self._ids = np.empty(0, np.uint16)
+        self._at = 0
+        self._open()
+        while skip >= len(self._ids):
+            skip -= len(self._ids)
+            self._next_sample()
+        self._at = skip
+
+    def fill(self, out: np.ndarray) -> None:
+        """Fills out (n,) with the next n tokens; there must be so many."""
+        filled, wanted = 0, len(out)
+        while filled < wanted:
+            if self._at == len(self._ids):
+                self._next_sample()
+            count = min(wanted - filled, len(self._ids) - self._at)
+            out[filled : filled + count] = self._ids[self._at : self._at + count]
+            filled += count
+            self._at += count
+
+    def next_sample(self) -> np.ndarray | None:
+        """What is left (n,) of the sample at hand, or the next sample; None at the end of the split."""
+        if self._at == len(self._ids):
+            try:
+                self._next_sample()
+            except EOFError:
+                return None
+        ids = self._ids[self._at :]
+        self._at = len(self._ids)
+        return ids
+
+    def close(self) -> None:
+        """Closes the shard's file."""
+        close = getattr(self._samples, "close", None)
+        if close is not None:
+            close()
+
+    def _open(self) -> None:
+        shard = self._split.shards[int(self._sequence.order[self._place])]
+        self._samples = read_samples(
+            self._index.shard_path(shard),
+            dtype=self._index.dtype,
+            vocab_size=self._index.vocab_size,
+            tokens=shard.tokens,
+        )
+
+    def _next_sample(self) -> None:
+        """The next sample, from the next shard where one ends; EOFError after the last."""
+        while True:
+            ids = next(self._samples, None)
+            if ids is not None:
+                self._ids, self._at = ids, 0
+                return
+            if self._place + 1 == len(self._sequence.order):
+                raise EOFError("no tokens are left in the split")
+            self._place += 1
+            self._open()
+
+
+def allow_open_files(count: int) -> None:
+    """Raises this process's soft limit of open files, within the hard one, for one open shard a lane."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _FILES_FOR_OTHERS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

@@ -1,0 +1,159 @@
+"""Which files a corpus is made of: names, globs, folders and "stdlib:" become a sorted list of files.
+
+Nothing is read here but names and sizes.
+"""
+
+import os
+import sysconfig
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ssrnn_data.errors import data_error
+
+STDLIB = "stdlib:"
+COMPRESSED_SUFFIXES = (".gz", ".zst")
+JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+# What a folder is searched for. No .json: it is data more often than text, and a corpus of ours holds some itself.
+_TEXT_NAMES = """
+txt text md markdown rst adoc org tex py pyi pyx pxd c h cc cpp cxx hh hpp hxx cu cuh m mm java kt kts scala groovy clj
+cs fs vb go rs swift js mjs cjs jsx ts tsx vue svelte html htm css scss less php rb pl pm lua r jl hs ml mli ex exs erl
+hrl lisp el scm rkt nim zig d dart f f90 f95 f03 for pas ada adb ads asm s v sv vhd vhdl sh bash zsh fish ps1 bat sql
+proto thrift graphql cmake mk toml yaml yml ini cfg
+"""
+TEXT_SUFFIXES = frozenset(f".{name}" for name in _TEXT_NAMES.split())
+_STDLIB_EXCLUDED = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "lib-dynload"})
+_GLOB_CHARACTERS = "*?["
+_FORMS = f"a file, a glob, a folder or {STDLIB!r} is allowed"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file to read. named: the user named this very file, so neither suffix nor a NUL byte excludes it."""
+
+    path: Path
+    named: bool
+    size_bytes: int
+    mtime_ns: int
+
+    @property
+    def name(self) -> str:
+        """The path as text that any JSON holds: bytes that are no UTF-8 become U+FFFD."""
+        return os.fsencode(self.path).decode("utf-8", errors="replace")
+
+    @property
+    def compression(self) -> str | None:
+        """ ".gz", ".zst" or None."""
+        suffix = self.path.suffix.lower()
+        return suffix if suffix in COMPRESSED_SUFFIXES else None
+
+    @property
+    def is_json_lines(self) -> bool:
+        """Whether each line is a JSON object that holds one document."""
+        return inner_suffix(self.path) in JSON_LINES_SUFFIXES
+
+
+def inner_suffix(path: Path) -> str:
+    """The suffix without the compression's: notes.md.gz gives .md; lower case."""
+    name = Path(path.stem) if path.suffix.lower() in COMPRESSED_SUFFIXES else path
+    return name.suffix.lower()
+
+
+def as_source_list(sources: str | Path | Sequence[str | Path]) -> list[str]:
+    """One source or many, as a list of strings; DataError for none."""
+    listed = [sources] if isinstance(sources, str | Path) else list(sources)
+    names = [str(source) for source in listed]
+    if not names or not all(names):
+        raise data_error("sources", f"{names!r} came", _FORMS)
+    return names
+
+
+def find_sources(sources: Sequence[str]) -> list[SourceFile]:
+    """The regular files behind the sources, in the order given and sorted within each; a file found twice counts once.
+
+    Raises DataError naming a source that doesn't exist, holds nothing that can be read as text, or is of no known form.
+    """
+    found: dict[Path, SourceFile] = {}
+    for source in sources:
+        count = 0
+        for file in _expand(source):
+            count += 1
+            real = file.path.resolve()
+            known = found.get(real)
+            if known is None:
+                found[real] = file
+            elif file.named and not known.named:
+                found[real] = replace(known, named=True)
+        if count == 0:
+            raise data_error(
+                source,
+                "no documents found",
+                "a folder is searched for .txt, .md, .rst, .py and other source code, .jsonl, each plain, .gz or .zst; "
+                "name a file itself to take it whatever its suffix",
+            )
+    return list(found.values())
+
+
+def _expand(source: str) -> Iterator[SourceFile]:
+    if source == STDLIB:
+        yield from _files(_walk(Path(sysconfig.get_path("stdlib")), {".py"}, _STDLIB_EXCLUDED), named=False)
+        return
+    if "://" in source or source.startswith("pipe:"):
+        raise data_error(source, "not a local path", _FORMS)
+    path = Path(source).expanduser()
+    try:
+        if path.is_dir():
+            yield from _files(_walk(path, TEXT_SUFFIXES | set(JSON_LINES_SUFFIXES), frozenset()), named=False)
+        elif path.exists():
+            if not path.is_file():
+                raise data_error(
+                    source, "not a regular file", "it is read more than once, so a pipe or device won't do"
+                )
+            yield from _files([path], named=True)
+        elif any(character in source for character in _GLOB_CHARACTERS):
+            yield from _files(_glob(path), named=False)
+        else:
+            raise data_error(source, "no such file or folder", _FORMS)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) or "null byte" in str(error):
+            raise data_error(source, f"can't be read ({error})", _FORMS) from error
+        raise
+
+
+def _files(paths: Iterable[Path], named: bool) -> Iterator[SourceFile]:
+    for path in paths:
+        stat = path.stat()
+        yield SourceFile(path, named, stat.st_size, stat.st_mtime_ns)
+
+
+def _glob(pattern: Path) -> list[Path]:
+    """Files that a pattern matches, sorted; hidden ones only where the pattern itself names them."""
+    base = Path(pattern.anchor or ".")
+    relative = pattern.relative_to(base) if pattern.anchor else pattern
+    dotted = {part for part in relative.parts if part.startswith(".")}
+
+    def is_open(path: Path) -> bool:
+        parts = path.relative_to(base).parts
+        return all(not part.startswith(".") or part in dotted for part in parts) and "__pycache__" not in parts
+
+    return sorted(path for path in base.glob(str(relative)) if path.is_file() and is_open(path))
+
+
+def _walk(root: Path, suffixes: set[str] | frozenset[str], excluded: frozenset[str]) -> list[Path]:
+    """Text-like files under a folder, sorted; links are followed, each real folder is entered once."""
+    entered: set[tuple[int, int]] = set()
+    files: list[Path] = []
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        stat = Path(folder).stat()
+        if (stat.st_dev, stat.st_ino) in entered:
+            subfolders.clear()
+            continue
+        entered.add((stat.st_dev, stat.st_ino))
+        subfolders[:] = sorted(
+            name for name in subfolders if not name.startswith((".", "__pycache__")) and name not in excluded
+        )
+        for name in names:
+            path = Path(folder, name)
+            if not name.startswith(".") and inner_suffix(path) in suffixes and path.is_file():
+                files.append(path)
+    return sorted(files)

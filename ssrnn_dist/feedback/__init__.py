@@ -1,0 +1,7 @@
+"""The learning rule: how a gradient flows back through time without BPTT's chain of Jacobians (docs/method.md)."""
+
+from ssrnn_dist.feedback.fidelity import Fidelity
+from ssrnn_dist.feedback.layer_feedback import LayerFeedback
+from ssrnn_dist.feedback.recurrence import recurrence
+
+__all__ = ["Fidelity", "LayerFeedback", "recurrence"]

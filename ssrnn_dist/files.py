@@ -1,0 +1,61 @@
+"""Files that are whole or absent: written beside their place, synced to disk, then renamed into it.
+
+Imports the standard library only."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_bytes_atomic(path: Path, data: bytes) -> None:
+    """Replace path by data, or leave it untouched. OSError (a full disk, say) leaves no temporary file behind."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """write_bytes_atomic with the text's UTF-8; a lone surrogate becomes '?'."""
+    write_bytes_atomic(path, text.encode("utf-8", errors="replace"))
+
+
+def write_json_atomic(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a mapping as strict JSON that people can read; NaN and infinities become null, as JSON has none."""
+    text = json.dumps(without_non_finite(values), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text_atomic(path, text + "\n")
+
+
+def without_non_finite(value: Any) -> Any:
+    """A copy of a JSON-able value in which every NaN and infinity is None."""
+    if isinstance(value, Mapping):
+        return {key: without_non_finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_non_finite(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _sync_folder(folder: Path) -> None:
+    """The rename itself must reach the disk; file systems that cannot sync a folder are left alone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,96 @@
+"""The language model: embedding, residual blocks of a recurrent layer and an MLP, and an output over the vocabulary.
+
+Time-major inside, so that windows need no copies. B batch, T time, D width, V vocabulary, S a layer's state."""
+
+import torch
+from torch import Tensor, nn
+
+from ssrnn_dist.config.model import ModelConfig
+from ssrnn_dist.model.chunked_loss import chunked_cross_entropy
+from ssrnn_dist.model.layer import RecurrentLayer
+
+State = tuple[Tensor, ...]  # one (B, S) a layer
+
+
+class Block(nn.Module):
+    """x + Linear(RNN(LN x)), then x + MLP(LN x): the paper's block, time-major."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d, hidden = config.d_model, max(1, round(config.mlp_ratio * config.d_model))
+        self.norm_recurrent = nn.LayerNorm(d)
+        self.recurrent = RecurrentLayer(d, d, config.cell, feedback=config.feedback)
+        self.mix = nn.Linear(d, d)
+        self.norm_mlp = nn.LayerNorm(d)
+        self.mlp = nn.Sequential(nn.Linear(d, hidden), nn.GELU(), nn.Linear(hidden, d))
+
+    def forward(self, x_TBD: Tensor, state_BS: Tensor | None, reset_BT: Tensor | None) -> tuple[Tensor, Tensor]:
+        y_BTD, new_state_BS = self.recurrent(self.norm_recurrent(x_TBD).transpose(0, 1), state_BS, reset_BT)
+        x_TBD = x_TBD + self.mix(y_BTD.transpose(0, 1))
+        return x_TBD + self.mlp(self.norm_mlp(x_TBD)), new_state_BS
+
+
+class LanguageModel(nn.Module):
+    """Next-token model. The same config and init_seed give the same weights on every machine and rank."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.init_seed)
+            self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+            self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+            self.norm = nn.LayerNorm(config.d_model)
+            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+            self._scale_down()
+        if config.tie_embeddings:
+            self.head.weight = self.embedding.weight
+
+    def _scale_down(self) -> None:
+        """Small embeddings (they are the output's weights too), and residual branches that add up to order one."""
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.head.weight, std=0.02)
+        for block in self.blocks:
+            for branch in (block.mix, block.mlp[-1]):
+                nn.init.normal_(branch.weight, std=(branch.in_features * 2 * len(self.blocks)) ** -0.5)
+                nn.init.zeros_(branch.bias)
+
+    @property
+    def recurrent_layers(self) -> list[RecurrentLayer]:
+        return [block.recurrent for block in self.blocks]
+
+    def forward(
+        self, tokens_BT: Tensor, state: State | None = None, reset_BT: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Logits (B, T, V) and the state after the last token.
+
+        tokens_BT: int64.  state: one (B, S) a layer; None: zeros.  reset_BT: true where a document starts."""
+        hidden_TBD, new_state = self._hidden(tokens_BT, state, reset_BT)
+        return self.head(hidden_TBD.transpose(0, 1)), new_state
+
+    def loss(
+        self, tokens_BT: Tensor, targets_BT: Tensor, state: State | None = None, reset_BT: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Sum of nats of the targets and the new state; the logits exist a chunk at a time.
+
+        targets_BT: int64, −100 where a position does not count."""
+        hidden_TBD, new_state = self._hidden(tokens_BT, state, reset_BT)
+        targets_N = targets_BT.t().reshape(-1)
+        return chunked_cross_entropy(hidden_TBD.flatten(0, 1), self.head.weight, targets_N), new_state
+
+    def _hidden(self, tokens_BT: Tensor, state: State | None, reset_BT: Tensor | None) -> tuple[Tensor, State]:
+        if state is not None and len(state) != len(self.blocks):
+            raise ValueError(f"state: {len(state)} layers; allowed: {len(self.blocks)}, or None")
+        x_TBD = self.embedding(tokens_BT.t())
+        new_state = []
+        for index, block in enumerate(self.blocks):
+            x_TBD, layer_state = block(x_TBD, None if state is None else state[index], reset_BT)
+            new_state.append(layer_state)
+        return self.norm(x_TBD), tuple(new_state)
+
+    def zero_state(self, n_batch: int) -> State:
+        """The state of n_batch sequences before their first token, in the model's dtype and device."""
+        weight = self.norm.weight
+        return tuple(
+            weight.new_zeros(n_batch, layer.cell.N_STATES * layer.d_state) for layer in self.recurrent_layers
+        )

@@ -1,0 +1,48 @@
+"""Every logged step of a run, in an append-only file that a resumed run goes on with: runs/<name>/metrics.jsonl.
+
+Imports hooks only; rows of steps that were repeated after a resume give way to the later ones."""
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ssrnn_dist.hooks import StepMetrics
+from ssrnn_dist.tracking.jsonl import JsonLines, read_json_lines
+
+RESUMED_FROM = "resumed_from"
+
+
+class History:
+    """metrics.jsonl, open for one life of the run."""
+
+    def __init__(self, path: Path, from_step: int) -> None:
+        """from_step: optimizer steps that stand; rows beyond it, of an earlier life, no longer count.
+
+        Raises OSError where the file cannot be written."""
+        self._lines = JsonLines(path)
+        self._lines.append({RESUMED_FROM: from_step})
+
+    def append(self, metrics: StepMetrics) -> None:
+        """Write one row: the fields of StepMetrics and `time` in Unix seconds. Raises OSError on a full disk."""
+        self._lines.append({**metrics.as_dict(), "time": round(time.time(), 3)})
+
+    def close(self) -> None:
+        self._lines.close()
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The rows that count, by ascending step; a torn line is left out, a missing file has no rows."""
+    return rows_that_count(read_json_lines(path))
+
+
+def rows_that_count(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of a history's lines, oldest first, the last row of each step that no resume has discarded."""
+    rows: dict[int, dict[str, Any]] = {}
+    for line in lines:
+        resumed_from = line.get(RESUMED_FROM)
+        if resumed_from is not None:
+            rows = {step: row for step, row in rows.items() if step <= resumed_from}
+        elif isinstance(line.get("step"), int):
+            rows[line["step"]] = dict(line)
+    return [rows[step] for step in sorted(rows)]
