@@ -18,8 +18,8 @@ _HEAD_TOKENS = 64
 def inspect_corpus(index: CorpusIndex | str | Path, n_samples: int = 3) -> dict[str, Any]:
     """A JSON-able description of a corpus.
 
-    At most 16 shards of the train split are read, evenly chosen (shards_read). splits: by name, counts, bytes_per_token,
-    tokens_per_document. documents: n_samples from those shards, each with its shard and its head as text.
+    At most 16 shards of the train split are read, evenly chosen (shards_read). splits: by name, counts, bytes_per_token
+    and tokens_per_document. documents: n_samples from those shards, each with its shard and its head as text.
     length_histogram: the documents that begin in those shards by length in tokens, as far as the shard holds them, as
     {"from", "below", "documents"} with edges at powers of two.
 

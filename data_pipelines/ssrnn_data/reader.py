@@ -32,7 +32,13 @@ class TokenReader:
 
     def fill(self, out: np.ndarray) -> None:
         """Fills out (n,) with the next n tokens; there must be so many."""
-        filled, wanted = 0, len(out)
+        wanted = len(out)
+        stop = self._at + wanted
+        if stop <= len(self._ids):  # nearly always, and this is the loop that every step runs for every lane
+            out[:] = self._ids[self._at : stop]
+            self._at = stop
+            return
+        filled = 0
         while filled < wanted:
             if self._at == len(self._ids):
                 self._next_sample()

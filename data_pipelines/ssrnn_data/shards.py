@@ -22,7 +22,7 @@ _BLOCK_BYTES = 1 << 20
 _NPY_HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '<(u2|u4)', 'fortran_order': False, 'shape': \((\d+),\), \} *\n", re.DOTALL
 )
-_DTYPES = {b"u2": np.dtype("<u2"), b"u4": np.dtype("<u4")}
+_DTYPES: dict[bytes, np.dtype[Any]] = {b"u2": np.dtype("<u2"), b"u4": np.dtype("<u4")}
 
 
 class ShardFile:
@@ -69,10 +69,10 @@ def read_samples(path: Path, *, dtype: str, vocab_size: int, tokens: int) -> Ite
     """The samples of a shard in stored order, each ids (N,), read-only, of the given dtype; one in memory at a time.
 
     Raises DataError naming shard and key for a missing, foreign or truncated tar, a missing member, another dtype, a
-    pickle, ids outside the vocabulary, or another number of tokens than `tokens`. Closing the generator closes the file.
+    pickle, ids outside the vocabulary, another number of tokens than `tokens`. Closing the generator closes the file.
     """
     count, key = 0, "no sample"
-    wanted = np.dtype(dtype).newbyteorder("<")
+    wanted: np.dtype[Any] = np.dtype(dtype).newbyteorder("<")
     try:
         with path.open("rb") as stream:
             for sample in _tar_samples(path, stream):

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ssrnn_dist.feedback.layer_feedback import LayerFeedback
+from ssrnn_dist.feedback.once import refuse_double_backward
 from ssrnn_dist.feedback.solve import Window, solve_feedback
 from ssrnn_kernels.cells import Cell
 from ssrnn_kernels.recurrence import Trajectory, recur
@@ -82,8 +82,8 @@ class _Recurrence(torch.autograd.Function):
         return trajectory.after_TBS
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, error_TBS: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_double_backward()
         states, saved, weight_hh_GD, reset_TB = ctx.saved_tensors
         cell: Cell = ctx.cell
         window, previous_TBS = _window(cell, Trajectory(states, saved), weight_hh_GD, reset_TB)

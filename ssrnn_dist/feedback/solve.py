@@ -46,11 +46,11 @@ def solve_feedback(window: Window, error_TBD: Tensor, feedback: LayerFeedback) -
     if kind == "selective":
         decay = window.cell.jacobian_diagonal(window.coefficients_TBCD, window.weight_hh_GD)
         return _refined(window, error_TBD, decay, _without_diagonal(window.weight_hh_GD), feedback)
+    if feedback.decay_D is None:
+        raise RuntimeError("a calibrated decay is used before its first value: call Engine.calibrate first")
     if feedback.calibrates:
         diagonal_TBD = window.cell.jacobian_diagonal(window.coefficients_TBCD, window.weight_hh_GD)
         feedback.saw_diagonal(diagonal_TBD, window.reset_TB)
-    if feedback.decay_D is None:
-        raise RuntimeError("a calibrated decay is used before its first value: call model.calibrate first")
     decay = feedback.decay_D = feedback.decay_D.to(error_TBD.device)
     return _refined(window, error_TBD, decay, None, feedback)
 

@@ -1,0 +1,162 @@
+"""DeepSpeed ZeRO around a LanguageModel: one optimizer step from a batch of lanes, the same for any number of ranks.
+
+The one file that sets DeepSpeed up; its inside is read in checkpoint/zero_shards.py. B batch, T time, S state."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if os.environ.get("SSRNN_USES_GPU") == "1" else "cpu")
+
+import deepspeed
+import torch
+from deepspeed.ops import __compatible_ops__
+from torch import Tensor, nn
+
+from ssrnn_data import Batch
+from ssrnn_dist.config.sections import ScaleSection, TrainSection
+from ssrnn_dist.model.language_model import LanguageModel, State
+from ssrnn_dist.world import World
+
+# DeepSpeed would build a shared-memory op with a C++ compiler; gloo does the same sums without one (LOG.md).
+__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+class _LossOf(nn.Module):
+    """Loss as a module's forward: ZeRO 3 gathers parameters where a module is called."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, tokens_BT: Tensor, targets_BT: Tensor, state: State, reset_BT: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return self.model.loss(tokens_BT, targets_BT, state, reset_BT)
+
+
+@dataclass(frozen=True)
+class MicroBatches:
+    """How a rank's lanes are cut: the same number of micro-batches on every rank, the last ones may be empty."""
+
+    lanes_here: int
+    lanes_each: int
+    count: int
+
+    def spans(self) -> Iterator[slice]:
+        for index in range(self.count):
+            start = min(index * self.lanes_each, self.lanes_here)
+            yield slice(start, min(start + self.lanes_each, self.lanes_here))
+
+
+def cut_lanes(lanes: int, lanes_here: int, world_size: int, micro_batch_lanes: int | None) -> MicroBatches:
+    """The micro-batches of a rank with lanes_here of all lanes; pure."""
+    most = -(-lanes // world_size)
+    each = min(micro_batch_lanes or most, most)
+    return MicroBatches(lanes_here, each, -(-most // each))
+
+
+class Engine:
+    """The model under DeepSpeed, with AdamW; the hidden state of this rank's lanes stays outside, with the caller."""
+
+    def __init__(
+        self, model: LanguageModel, train: TrainSection, scale: ScaleSection, world: World, micro: MicroBatches
+    ) -> None:
+        self.model, self.world, self.micro = model, world, micro
+        self._tokens_per_batch = train.tokens_per_batch
+        self.deepspeed, *_ = deepspeed.initialize(
+            model=_LossOf(model),
+            optimizer=_adamw(model, train),
+            config=_deepspeed_config(train, scale, micro.count),
+            dist_init_required=False,
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in."""
+        return self.model.norm.weight.dtype
+
+    def zero_state(self) -> State:
+        """The hidden state of this rank's lanes before their first token."""
+        d = self.model.config.d_model
+        return tuple(
+            torch.zeros(self.micro.lanes_here, layer.cell.N_STATES * d, dtype=self.dtype, device=self.world.device)
+            for layer in self.model.recurrent_layers
+        )
+
+    def step(self, batch: Batch, state: State, learning_rate: float) -> tuple[Tensor, State]:
+        """One optimizer step.  Returns this rank's sum of nats (not yet reduced) and the state after the window."""
+        for group in self.deepspeed.optimizer.param_groups:
+            group["lr"] = learning_rate
+        scale = self.world.size * self.micro.count / self._tokens_per_batch
+        nats, after = [], []
+        for span in self.micro.spans():
+            loss, new_state = self._forward(batch, span, tuple(layer[span] for layer in state))
+            self.deepspeed.backward(loss * scale)
+            self.deepspeed.step()
+            nats.append(loss.detach())
+            after.append(tuple(layer.detach() for layer in new_state))
+        return torch.stack(nats).sum(), tuple(torch.cat(layers) for layers in zip(*after, strict=True))
+
+    @torch.no_grad()
+    def nats(self, batch: Batch, state: State) -> tuple[Tensor, State]:
+        """The sum of nats of a batch without learning from it, and the state after it."""
+        return self._forward(batch, slice(None), state)
+
+    def _forward(self, batch: Batch, span: slice, state: State) -> tuple[Tensor, State]:
+        tokens, targets, reset = (
+            each[span].to(self.world.device, non_blocking=True)
+            for each in (batch.tokens_BT, batch.targets_BT, batch.reset_BT)
+        )
+        return self.deepspeed(tokens, targets, state, reset)
+
+    @torch.no_grad()
+    def calibrate(self, batch: Batch, state: State) -> None:
+        """The first value of a calibrated decay: a forward over the first global batch; no other rule needs it."""
+        layers = [layer for layer in self.model.recurrent_layers if layer.feedback.calibrates]
+        if not layers:
+            return
+        for layer in layers:
+            layer.observing = True
+        for span in self.micro.spans():
+            self._forward(batch, span, tuple(layer[span] for layer in state))
+        for layer in layers:
+            layer.observing = False
+        self.recalibrate()
+
+    def recalibrate(self) -> None:
+        """After an optimizer step: move every calibrated decay, by what all ranks saw, by the same value on each."""
+        for layer in self.model.recurrent_layers:
+            if layer.feedback.calibrates:
+                layer.feedback.recalibrate(self.world.sum(layer.feedback.take_diagonal()))
+
+    def gradient_norm(self) -> float:
+        """The norm of the last step's global gradient, before clipping."""
+        return float(self.deepspeed.get_global_grad_norm() or 0.0)
+
+    def take_increments(self) -> Tensor:
+        """(layers, 3): this rank's sums of squares since the last call, to be added over ranks."""
+        return torch.stack([layer.feedback.take_increments().cpu() for layer in self.model.recurrent_layers])
+
+
+def _adamw(model: LanguageModel, train: TrainSection) -> torch.optim.AdamW:
+    """AdamW in two groups: matrices with weight decay, vectors without."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": train.weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=train.learning_rate, betas=(train.beta1, train.beta2))
+
+
+def _deepspeed_config(train: TrainSection, scale: ScaleSection, micro_batches: int) -> dict[str, Any]:
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # nominal: the lanes of a micro-batch are ours to count
+        "gradient_accumulation_steps": micro_batches,
+        "gradient_clipping": train.gradient_clip,
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {"stage": scale.zero_stage},
+        "bf16": {"enabled": train.precision == "bf16"},
+        "steps_per_print": 2**31,
+    }
