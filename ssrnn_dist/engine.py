@@ -31,7 +31,7 @@ class _LossOf(nn.Module):
         self.model = model
 
     def forward(
-        self, tokens_BT: Tensor, targets_BT: Tensor, state: State, reset_BT: Tensor
+        self, tokens_BT: Tensor, targets_BT: Tensor, state: State | None, reset_BT: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         return self.model.loss(tokens_BT, targets_BT, state, reset_BT)
 
@@ -100,11 +100,11 @@ class Engine:
         return torch.stack(nats).sum(), tuple(torch.cat(layers) for layers in zip(*after, strict=True))
 
     @torch.no_grad()
-    def nats(self, batch: Batch, state: State) -> tuple[Tensor, State]:
-        """The sum of nats of a batch without learning from it, and the state after it."""
+    def nats(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
+        """The sum of nats of a batch without learning from it, and the state after it; state None: zeros."""
         return self._forward(batch, slice(None), state)
 
-    def _forward(self, batch: Batch, span: slice, state: State) -> tuple[Tensor, State]:
+    def _forward(self, batch: Batch, span: slice, state: State | None) -> tuple[Tensor, State]:
         tokens, targets, reset = (
             each[span].to(self.world.device, non_blocking=True)
             for each in (batch.tokens_BT, batch.targets_BT, batch.reset_BT)
@@ -130,6 +130,11 @@ class Engine:
         for layer in self.model.recurrent_layers:
             if layer.feedback.calibrates:
                 layer.feedback.recalibrate(self.world.sum(layer.feedback.take_diagonal()))
+
+    @property
+    def stepped(self) -> bool:
+        """Did the last optimizer step happen?  Not where the gradient was not finite."""
+        return bool(self.deepspeed.was_step_applied())
 
     def gradient_norm(self) -> float:
         """The norm of the last step's global gradient, before clipping."""
@@ -157,6 +162,6 @@ def _deepspeed_config(train: TrainSection, scale: ScaleSection, micro_batches: i
         "gradient_clipping": train.gradient_clip,
         "zero_allow_untested_optimizer": True,
         "zero_optimization": {"stage": scale.zero_stage},
-        "bf16": {"enabled": train.precision == "bf16"},
+        "bf16": {"enabled": train.precision == "bf16", "check_grad_overflow": True},
         "steps_per_print": 2**31,
     }

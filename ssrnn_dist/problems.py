@@ -30,3 +30,7 @@ class UserError(ValueError):
 def user_error(where: str, came: str, allowed: str) -> UserError:
     """Shorthand for the usual case of a single problem."""
     return UserError(Problem(where, came, allowed))
+
+
+class RunFailed(RuntimeError):
+    """The run cannot go on, and trying again would end the same: exit code 1, one line, no restart."""

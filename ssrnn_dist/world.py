@@ -63,10 +63,11 @@ def joined_world(uses_gpu: bool) -> Iterator[World]:
 
 
 def _start_group(backend: str) -> None:
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed reads it
     if os.environ.get("MASTER_ADDR", "localhost") in {"localhost", "127.0.0.1"}:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     if backend == "nccl":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         dist.init_process_group(backend)
     else:

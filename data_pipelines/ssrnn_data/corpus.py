@@ -22,6 +22,8 @@ from ssrnn_data.writer import ShardFormat, SplitWriter, choose_dtype, choose_sha
 
 Progress = Callable[[str, int, int], None]
 TOKENIZER_SAMPLE_BYTES = 64 << 20
+# Of text in which words never end (one long line of letters): learning from it takes a hundred times the memory.
+_UNBROKEN_SAMPLE_BYTES = 4 << 20
 _BATCH_CHARACTERS = 1 << 19
 _BATCH_PIECES = 1 << 12
 _PROGRESS_SECONDS = 0.2
@@ -63,7 +65,7 @@ def build_corpus(
     if _stands(target, built_from, overwrite):
         return target / INDEX_FILE
     build = _Build(plan, files, progress or (lambda stage, done, total: None))
-    with staged_folder(target) as folder:
+    with staged_folder(target.resolve()) as folder:
         build.survey()
         chosen = given or train_tokenizer(build.sample(), vocab_size)
         chosen.save(folder / TOKENIZER_FILE)
@@ -139,7 +141,7 @@ class _Build:
         for file in self._files:
             for document in self._documents(file, self._tally):
                 self._counts.add(document.digest, document.text_bytes, plan.seed, plan.holdout)
-                self._report("survey", done, total + 1)
+                self._report("survey", done, total)
             done += file.size_bytes
             self._report("survey", done, total)
         if not sum(self._counts.documents.values()):
@@ -154,16 +156,20 @@ class _Build:
         """Training text for the tokenizer: all of it, or pieces that their document's hash picks."""
         total = self._counts.text_bytes["train"]
         fraction = min(1.0, TOKENIZER_SAMPLE_BYTES / max(1, total))
-        done = taken = 0
+        done = taken = unbroken = 0
         for document in self._all_documents():
             if split_of(document.digest, self._plan.seed, self._plan.holdout) != "train":
                 continue
             for number, piece in enumerate(document.pieces()):
                 size = len(piece.encode("utf-8"))
                 done += size
-                if uniform(document.digest, self._plan.seed, number) < fraction and taken < TOKENIZER_SAMPLE_BYTES:
-                    taken += size
-                    yield from shorten_words(piece)
+                picked = uniform(document.digest, self._plan.seed, number) < fraction
+                if picked and taken < TOKENIZER_SAMPLE_BYTES:
+                    words = shorten_words(piece)
+                    unbroken += size if len(words) > 1 else 0
+                    if len(words) == 1 or unbroken <= _UNBROKEN_SAMPLE_BYTES:
+                        taken += size
+                        yield from words
                 self._report("tokenizer", min(done, total), total)
 
     def encode(self, folder: Path, tokenizer: TextTokenizer) -> dict[Split, SplitEntry]:

@@ -8,6 +8,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,29 @@ _NPY_HEADER = re.compile(
 _DTYPES: dict[bytes, np.dtype[Any]] = {b"u2": np.dtype("<u2"), b"u4": np.dtype("<u4")}
 
 
+class _Output:
+    """A file that forgets what comes after it was abandoned: an unfinished tar writes once more when it is collected."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("wb")
+        self._is_abandoned = False
+
+    def write(self, data: Any) -> int:
+        return len(data) if self._is_abandoned else self._stream.write(data)
+
+    def finish(self) -> None:
+        """Brings everything to the disk."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+
+    def abandon(self) -> None:
+        """Closes the file; on a full disk even that can fail, and no longer matters."""
+        self._is_abandoned = True
+        with suppress(OSError):
+            self._stream.close()
+
+
 class ShardFile:
     """One tar being written; the same samples give the same bytes, whenever and by whomever it is written."""
 
@@ -32,9 +56,9 @@ class ShardFile:
         import webdataset
 
         self.path = path
-        self._stream = path.open("wb")
+        self._output = _Output(path)
         self._tar = webdataset.TarWriter(
-            self._stream, encoder=False, compress=False, mtime=0, user="", group="", mode=0o644
+            self._output, encoder=False, compress=False, mtime=0, user="", group="", mode=0o644
         )
 
     def write(self, key: str, ids: np.ndarray) -> None:
@@ -47,13 +71,11 @@ class ShardFile:
     def close(self) -> None:
         """Ends the tar and brings it to the disk."""
         self._tar.close()
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
+        self._output.finish()
 
     def abandon(self) -> None:
         """Closes the file without ending the tar."""
-        self._stream.close()
+        self._output.abandon()
 
 
 def file_sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ssrnn_data.errors import data_error
+from ssrnn_data.errors import DataError, data_error
 
 STDLIB = "stdlib:"
 COMPRESSED_SUFFIXES = (".gz", ".zst")
@@ -114,10 +114,10 @@ def _expand(source: str) -> Iterator[SourceFile]:
             yield from _files(_glob(path), named=False)
         else:
             raise data_error(source, "no such file or folder", _FORMS)
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError) or "null byte" in str(error):
-            raise data_error(source, f"can't be read ({error})", _FORMS) from error
+    except DataError:
         raise
+    except (OSError, ValueError, NotImplementedError) as error:  # a folder that can't be read, a pattern that is none
+        raise data_error(source, f"can't be read ({error})", _FORMS) from error
 
 
 def _files(paths: Iterable[Path], named: bool) -> Iterator[SourceFile]:
@@ -143,7 +143,7 @@ def _walk(root: Path, suffixes: set[str] | frozenset[str], excluded: frozenset[s
     """Text-like files under a folder, sorted; links are followed, each real folder is entered once."""
     entered: set[tuple[int, int]] = set()
     files: list[Path] = []
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
         stat = Path(folder).stat()
         if (stat.st_dev, stat.st_ino) in entered:
             subfolders.clear()
@@ -157,3 +157,7 @@ def _walk(root: Path, suffixes: set[str] | frozenset[str], excluded: frozenset[s
             if not name.startswith(".") and inner_suffix(path) in suffixes and path.is_file():
                 files.append(path)
     return sorted(files)
+
+
+def _raise(error: OSError) -> None:
+    raise error

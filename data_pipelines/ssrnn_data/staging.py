@@ -13,57 +13,57 @@ from pathlib import Path
 
 from ssrnn_data.errors import data_error
 
-_LOCK_FILE = "build.lock"
+# Inside the folder beside the target: a lock that a living build holds, what is built, and what it replaced.
+_LOCK, _NEW, _OLD = "lock", "new", "old"
 
 
 @contextmanager
 def staged_folder(target: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `target` that takes target's place when the block ends without an error.
+    """Yields an empty folder that takes target's place when the block ends without an error.
 
     A folder that is at target is then replaced, so check first that it may be. Raises DataError where nothing can be
     written there; any other OSError (a full disk) passes through with the unfinished folder removed.
     """
-    parent, prefix = target.parent, f".{target.name}.building-"
+    prefix = f".{target.name}.building-"
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(parent, prefix)
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _clear_stale(target, prefix)
+        staging = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise data_error(target, f"can't be written ({error.strerror})", "a folder that can be written") from error
     try:
-        with (folder / _LOCK_FILE).open("w") as lock:
+        with (staging / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
-            (folder / _LOCK_FILE).unlink()
-            folder.chmod(0o755)
-            _sync(folder)
-            _swap_in(folder, target)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+            new = staging / _NEW
+            new.mkdir()
+            yield new
+            _sync(new)
+            _swap_in(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
-def _remove_stale(parent: Path, prefix: str) -> None:
-    """Removes folders of builds that no longer run: a live one holds its lock."""
-    for folder in parent.glob(f"{prefix}*"):
-        with suppress(OSError), (folder / _LOCK_FILE).open("r+") as lock:
+def _clear_stale(target: Path, prefix: str) -> None:
+    """Removes what builds that no longer run left behind; one that was killed between its two renames is undone."""
+    for staging in target.parent.glob(f"{prefix}*"):
+        with suppress(BlockingIOError, FileNotFoundError), (staging / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            if (staging / _OLD).exists() and not target.exists():
+                (staging / _OLD).rename(target)
+            shutil.rmtree(staging, ignore_errors=True)
 
 
-def _swap_in(folder: Path, target: Path) -> None:
-    """Renames folder to target; what was there is removed only after."""
-    old = folder.with_name(folder.name + ".replaced")
+def _swap_in(staging: Path, target: Path) -> None:
+    """Renames the new folder to target; what was there goes with the staging folder, after."""
     if target.exists():
-        target.rename(old)
+        target.rename(staging / _OLD)
     try:
-        folder.rename(target)
+        (staging / _NEW).rename(target)
     except OSError:
-        if old.exists():
-            old.rename(target)
+        if (staging / _OLD).exists():
+            (staging / _OLD).rename(target)
         raise
     _sync(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

@@ -38,10 +38,10 @@ class Batch:
     @classmethod
     def from_rows(cls, row: np.ndarray, reset_BT: np.ndarray, lanes: range) -> "Batch":
         """From int64 rows (B, T + 1): inputs and, one later, targets."""
-        rows = torch.from_numpy(row)
+        rows = torch.from_numpy(row)  # cloned: of a single row, .contiguous() would share memory between the two
         return cls(
-            tokens_BT=rows[:, :-1].contiguous(),
-            targets_BT=rows[:, 1:].contiguous(),
+            tokens_BT=rows[:, :-1].clone(memory_format=torch.contiguous_format),
+            targets_BT=rows[:, 1:].clone(memory_format=torch.contiguous_format),
             reset_BT=torch.from_numpy(reset_BT),
             lane_ids_B=torch.arange(lanes.start, lanes.stop, dtype=torch.int64),
         )

@@ -40,17 +40,14 @@ class OwnedShards:
         self.shards = list(find(lambda parameter: names[id(parameter)]))
 
     def _linked(self, name_of: Callable[[Tensor], str]) -> Iterator[Shard]:
-        """ZeRO 1 and 2: each parameter links to its fragment of the flat master weight."""
-        self._optimizer._lazy_init_hp_params_optimizer_state()
-        for group in self._optimizer.bit16_groups:
+        """ZeRO 1 and 2: each parameter links to its fragment of its group's flat master weight."""
+        for flat, group in zip(self._flats, self._optimizer.bit16_groups, strict=True):
             for parameter in group:
                 link = parameter._hp_mapping
-                if link is None:
-                    continue
-                address = link.lp_fragment_address
-                tensors = {"weight": link.get_hp_fragment()}
-                tensors |= {kind: link.get_hp_fragment(kind) for kind in KINDS[1:]}
-                yield Shard(Slice(name_of(parameter), address.start, address.numel), tensors)
+                if link is not None:
+                    here, there = link.lp_fragment_address, link.hp_fragment_address
+                    piece = Slice(name_of(parameter), here.start, here.numel)
+                    yield Shard(piece, self._views(flat, there.start, there.numel))
 
     def _partitioned(self, name_of: Callable[[Tensor], str]) -> Iterator[Shard]:
         """ZeRO 3: every parameter is cut evenly over the ranks, the last part padded."""
@@ -59,13 +56,14 @@ class OwnedShards:
                 index, offset, size = self._optimizer.grad_position[self._optimizer.get_param_id(parameter)]
                 start = self._optimizer._get_param_partition_rank(parameter) * size
                 length = min(size, parameter.ds_numel - start)
-                if length <= 0:
-                    continue
-                flat = self._flats[index]
-                state = self._optimizer.optimizer.state[flat]
-                tensors = {"weight": flat.data.narrow(0, offset, length)}
-                tensors |= {kind: state[kind].narrow(0, offset, length) for kind in KINDS[1:]}
-                yield Shard(Slice(name_of(parameter), start, length), tensors)
+                if length > 0:
+                    piece = Slice(name_of(parameter), start, length)
+                    yield Shard(piece, self._views(self._flats[index], offset, length))
+
+    def _views(self, flat: Tensor, start: int, length: int) -> dict[str, Tensor]:
+        state = self._optimizer.optimizer.state[flat]
+        rows = {"weight": flat.detach(), **{kind: state[kind] for kind in KINDS[1:]}}
+        return {kind: row.narrow(0, start, length) for kind, row in rows.items()}
 
     def set_optimizer_steps(self, steps: int) -> None:
         """How many updates AdamW has made, for its bias correction."""

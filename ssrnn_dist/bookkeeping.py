@@ -1,0 +1,148 @@
+"""What rank 0 writes down as a run goes on: ledger, history, MLflow, the host's progress and the summary.
+
+Other ranks hold none of it; nothing here touches the model. Losses are nats per token, times seconds."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ssrnn_dist.config import RunConfig
+from ssrnn_dist.evaluate import Evaluation
+from ssrnn_dist.feedback.fidelity import Fidelity, worst
+from ssrnn_dist.files import write_json_atomic
+from ssrnn_dist.hooks import RunHooks, StepMetrics
+from ssrnn_dist.tracking.history import History
+from ssrnn_dist.tracking.ledger import Ledger
+from ssrnn_dist.tracking.report import build_report
+from ssrnn_dist.tracking.tracker import Tracker
+
+
+@dataclass
+class Stopwatch:
+    """Seconds of training and of waiting for data since the last logged step, and over this life of the run."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    life_steps: int = field(default=0)
+    life_seconds: float = field(default=0.0)
+
+    def add(self, waited: float, trained: float) -> None:
+        """One step: how long its batch took to come, and how long it took to learn from it."""
+        self.steps += 1
+        self.life_steps += 1
+        self.seconds += waited + trained
+        self.life_seconds += waited + trained
+        self.waited += waited
+
+    def restart(self) -> None:
+        self.steps, self.seconds, self.waited = 0, 0.0, 0.0
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What all ranks found out together since the last logged step."""
+
+    step: int
+    tokens: int
+    train_loss: float
+    learning_rate: float
+    gradient_norm: float
+    layers: tuple[Fidelity, ...]
+    valid: Evaluation | None
+
+
+class Books:
+    """The books of one life of a run, on rank 0."""
+
+    def __init__(self, config: RunConfig, hooks: RunHooks, from_step: int, tokens: int, workers: int) -> None:
+        self.config, self.hooks, self.workers = config, hooks, workers
+        folder = config.folder
+        price = config.cost.usd_per_worker_hour
+        self.ledger = Ledger(
+            folder / "ledger.jsonl", workers=workers, usd_per_worker_hour=price, from_step=from_step
+        )
+        self.history = History(folder / "metrics.jsonl", from_step)
+        self.tracker = Tracker(config, run_folder=folder)
+        self.last: StepMetrics | None = None
+        hooks.event("resumed" if from_step else "started", step=from_step, tokens=tokens, workers=workers)
+
+    def log(self, logged: Logged, watch: Stopwatch) -> None:
+        """Write a logged step down everywhere."""
+        self.ledger.beat(logged.step, logged.tokens)
+        cost = self.ledger.cost(logged.tokens)
+        train = self.config.train
+        metrics = StepMetrics(
+            step=logged.step,
+            steps=train.steps,
+            tokens=logged.tokens,
+            train_loss=logged.train_loss,
+            learning_rate=logged.learning_rate,
+            gradient_norm=logged.gradient_norm,
+            tokens_per_second=watch.steps * train.tokens_per_batch / max(watch.seconds, 1e-9),
+            data_wait_fraction=watch.waited / max(watch.seconds, 1e-9),
+            seconds_left=(train.steps - logged.step) * watch.life_seconds / max(1, watch.life_steps),
+            feedback_residual=worst(tuple(layer.residual for layer in logged.layers)),
+            feedback_error_estimate=worst(tuple(layer.error_estimate for layer in logged.layers)),
+            layer_residuals=tuple(layer.residual for layer in logged.layers),
+            layer_error_estimates=tuple(layer.error_estimate for layer in logged.layers),
+            worker_hours=cost.worker_hours,
+            cost_usd=cost.cost_usd,
+            usd_per_million_tokens=cost.usd_per_million_tokens,
+            restarts=self.ledger.restarts,
+            workers=self.workers,
+            valid_loss=logged.valid.loss if logged.valid else None,
+            valid_perplexity=logged.valid.perplexity if logged.valid else None,
+            valid_bits_per_byte=logged.valid.bits_per_byte if logged.valid else None,
+        )
+        self.last = metrics
+        self.history.append(metrics)
+        self.tracker.log(metrics)
+        self.hooks.report(metrics)
+
+    def finish(self, step: int, tokens: int, valid: Evaluation | None, watch: Stopwatch) -> dict[str, Any]:
+        """Write summary.json and the report, close the MLflow run, and return the summary."""
+        self.ledger.beat(step, tokens)
+        cost = self.ledger.cost(tokens)
+        stopped = step < self.config.train.steps
+        summary = {
+            "run": self.config.name,
+            "mlflow_run_id": self.tracker.run_id,
+            "steps": step,
+            "tokens": tokens,
+            "train_loss": self.last.train_loss if self.last else None,
+            "valid_loss": valid.loss if valid else None,
+            "valid_perplexity": valid.perplexity if valid else None,
+            "valid_bits_per_byte": valid.bits_per_byte if valid else None,
+            "tokens_per_second": watch.life_steps * self.config.train.tokens_per_batch / max(watch.life_seconds, 1e-9),
+            "feedback_residual": self.last.feedback_residual if self.last else None,
+            "restarts": self.ledger.restarts,
+            "worker_hours": cost.worker_hours,
+            "cost_usd": cost.cost_usd,
+            "usd_per_million_tokens": cost.usd_per_million_tokens,
+            "energy_kwh": None,  # nothing here reads a meter yet, and none is invented
+            "goodput": self.ledger.goodput,
+            "workers": self.workers,
+            "stopped": stopped,
+        }
+        write_json_atomic(self.config.folder / "summary.json", summary)
+        if not stopped:
+            self._publish(build_report(self.config.folder).html)
+        self.close("KILLED" if stopped else "FINISHED")
+        return summary
+
+    def _publish(self, report: Path) -> None:
+        for path in (self.config.folder / "config.yaml", self.config.folder / "summary.json", report):
+            self.tracker.artifact(path)
+
+    def close(self, status: str) -> None:
+        """End the MLflow run with FINISHED, KILLED or FAILED, and close the files."""
+        self.tracker.finish(status)
+        self.ledger.close()
+        self.history.close()
+
+
+def clock() -> float:
+    """Seconds of a clock that never goes back."""
+    return time.monotonic()

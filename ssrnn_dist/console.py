@@ -1,0 +1,62 @@
+"""Progress in plain lines, for a log file or a pipe, and the numbers of a summary as people read them.
+
+Imports the standard library only; the bar of a terminal is ssrnn_launch's."""
+
+import sys
+import time
+from typing import Any, TextIO
+
+from ssrnn_dist.hooks import RunHooks, StepMetrics
+
+
+def duration(seconds: float) -> str:
+    """45s, 3m 20s, 2h 05m, 3d 4h."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600}h"
+
+
+def dollars(cost_usd: float | None) -> str:
+    """$0.0123; 'no price' where none was given."""
+    return "no price" if cost_usd is None else f"${cost_usd:.4f}" if cost_usd < 1 else f"${cost_usd:,.2f}"
+
+
+def progress_line(metrics: StepMetrics) -> str:
+    """One line that says where a run is."""
+    parts = [
+        f"step {metrics.step}/{metrics.steps}",
+        f"loss {metrics.train_loss:.4f}",
+        f"{metrics.tokens_per_second:,.0f} tokens/s",
+        f"data wait {metrics.data_wait_fraction:.1%}",
+        f"{duration(metrics.seconds_left)} left",
+        dollars(metrics.cost_usd),
+    ]
+    if metrics.feedback_residual is not None:
+        parts.insert(2, f"residual {metrics.feedback_residual:.3f}")
+    if metrics.valid_bits_per_byte is not None:
+        parts.append(f"valid {metrics.valid_loss:.4f} nats, {metrics.valid_bits_per_byte:.4f} bits/byte")
+    return "  ".join(parts)
+
+
+class LineHooks(RunHooks):
+    """Prints a line every few seconds, and each validation and phase."""
+
+    def __init__(self, every_seconds: float = 5.0, file: TextIO | None = None) -> None:
+        self.every_seconds, self.file = every_seconds, file or sys.stderr
+        self._last = float("-inf")
+
+    def report(self, metrics: StepMetrics) -> None:
+        now = time.monotonic()
+        if metrics.valid_loss is None and metrics.step < metrics.steps and now - self._last < self.every_seconds:
+            return
+        self._last = now
+        print(progress_line(metrics), file=self.file, flush=True)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        told = "  ".join(f"{key} {value}" for key, value in fields.items())
+        print(f"{kind}  {told}" if told else kind, file=self.file, flush=True)

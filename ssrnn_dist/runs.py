@@ -1,0 +1,95 @@
+"""A run's folder: what stands there, and whether a config begins, resumes, or only reports it.
+
+Decisions are pure; the effects are one folder made and one config.yaml written. Imports no torch."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ssrnn_dist.config import RunConfig, read_yaml, to_yaml
+from ssrnn_dist.config.load import check_config
+from ssrnn_dist.files import write_text_atomic
+from ssrnn_dist.problems import Problem, UserError, user_error
+
+# What a run may not change while it goes on: the mathematics. Its scale, prices and tracking may.
+FIXED_SECTIONS = ("model", "feedback", "data", "train")
+FREE_KEYS = {"data.index", "data.build", "train.micro_batch_lanes", "train.validate_every_steps", "train.log_every_steps"}
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What stands in a run's folder."""
+
+    state: Literal["new", "resume", "complete"]
+    step: int = 0
+    summary: dict[str, Any] | None = None
+
+
+def run_state(config: RunConfig) -> RunState:
+    """From the folder's checkpoints and summary; reads, never writes."""
+    summary = _summary(config.folder)
+    if summary is not None and summary.get("steps") == config.train.steps and not summary.get("stopped"):
+        return RunState("complete", config.train.steps, summary)
+    steps = [int(path.name.removeprefix("step-")) for path in config.folder.glob("checkpoints/step-*")]
+    return RunState("resume", max(steps), summary) if steps else RunState("new")
+
+
+def _summary(folder: Path) -> dict[str, Any] | None:
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return summary if isinstance(summary, dict) else None
+
+
+def prepare_run(config: RunConfig, fresh: bool = False) -> RunConfig:
+    """Make the run's folder ready and write config.yaml; with fresh, under the first free name.
+
+    Raises UserError where the folder holds a run that this config would change midway, or cannot be written."""
+    if fresh:
+        config = config.model_copy(update={"name": _free_name(config)})
+    folder = config.folder
+    stored = folder / "config.yaml"
+    if stored.is_file():
+        changes = changed_keys(_stored(stored), config)
+        if changes:
+            hint = f"go on with the old values, or start over beside it with --fresh ({folder} is kept)"
+            raise UserError(*(Problem(key, f"{now!r} now, {was!r} in {stored}", hint) for key, was, now in changes))
+    elif folder.exists() and any(folder.iterdir()):
+        raise user_error(str(folder), "a folder that holds no run", "an empty or a new name is wanted")
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        write_text_atomic(stored, to_yaml(config))
+    except OSError as error:
+        raise user_error(str(folder), f"cannot be written ({error.strerror})", "a writable run_root is wanted") from None
+    return config
+
+
+def _stored(path: Path) -> RunConfig:
+    return check_config(read_yaml(path), where=str(path))
+
+
+def _free_name(config: RunConfig) -> str:
+    names = [config.name, *(f"{config.name}-{number}" for number in range(2, 10_000))]
+    return next(name for name in names if not (Path(config.run_root) / name).exists())
+
+
+def changed_keys(was: RunConfig, now: RunConfig) -> list[tuple[str, Any, Any]]:
+    """What a resumed run may not change but did: key, old value, new value."""
+    old, new = _flat(was.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
+    return [
+        (key, old.get(key), new.get(key))
+        for key in sorted(old.keys() | new.keys())
+        if key.split(".")[0] in FIXED_SECTIONS
+        and not any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
+        and old.get(key) != new.get(key)
+    ]
+
+
+def _flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{above}{key}"
+        flat |= _flat(value, f"{path}.") if isinstance(value, dict) else {path: value}
+    return flat

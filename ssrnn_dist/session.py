@@ -1,0 +1,188 @@
+"""One life of a run on one rank: the stream, the engine, the hidden state, and what is due at which step.
+
+Built by open_session from the config and the newest checkpoint; the loop itself is train.py's."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from ssrnn_data import Batch, CorpusIndex, EvaluationStream, TokenStream
+from ssrnn_dist.bookkeeping import Books, Logged, Stopwatch, clock
+from ssrnn_dist.checkpoint.load_model import model_config
+from ssrnn_dist.checkpoint.store import Checkpoint, newest_checkpoint
+from ssrnn_dist.checkpoint.training_state import Progress, load_training, save_training
+from ssrnn_dist.config import ModelConfig, RunConfig
+from ssrnn_dist.engine import Engine, cut_lanes
+from ssrnn_dist.evaluate import Evaluation, evaluate
+from ssrnn_dist.feedback.fidelity import fidelity
+from ssrnn_dist.hooks import RunHooks
+from ssrnn_dist.model import LanguageModel
+from ssrnn_dist.problems import RunFailed, user_error
+from ssrnn_dist.schedule import learning_rate
+from ssrnn_dist.world import World
+
+
+class Session:
+    """Everything of a run on this rank. Every rank calls the same methods in the same order."""
+
+    def __init__(self, config: RunConfig, world: World, hooks: RunHooks) -> None:
+        self.config, self.world, self.hooks = config, world, hooks
+        self.index = CorpusIndex.load(config.data.index)
+        train = config.train
+        model = ModelConfig(**config.model.model_dump(), vocab_size=self.index.vocab_size, feedback=config.feedback)
+        checkpoint = newest_checkpoint(config.folder / "checkpoints", world)
+        _check_same_model(checkpoint, model)
+        self.stream = TokenStream(
+            self.index,
+            lanes=train.lanes,
+            sequence_length=train.sequence_length,
+            rank=world.rank,
+            world_size=world.size,
+            seed=train.seed,
+            position=checkpoint.about["position"] if checkpoint else None,
+        )
+        micro = cut_lanes(train.lanes, len(self.stream.lanes), world.size, train.micro_batch_lanes)
+        self.engine = Engine(LanguageModel(model).to(world.device), train, config.scale, world, micro)
+        if checkpoint is not None:
+            self.progress = load_training(checkpoint, self.engine, self.stream.lanes)
+        else:
+            self.progress = Progress(0, 0, self.stream.position(), self.engine.zero_state())
+        self.books = (
+            Books(config, hooks, self.progress.step, self.progress.tokens, world.size) if world.is_first else None
+        )
+        self.watch = Stopwatch()
+        self.saved_at = self.progress.step if checkpoint else -1
+        self.valid: Evaluation | None = None
+        self._nats = torch.zeros((), dtype=torch.float64)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.progress.step
+
+    def stop_asked(self) -> bool:
+        """Has the host asked to stop?  Rank 0 asks, all ranks agree."""
+        return bool(self.world.first_says(int(self.world.is_first and self.hooks.should_stop())))
+
+    def next_batch(self) -> Batch:
+        """This rank's lanes of the next global batch; how long it took counts as data wait."""
+        began = clock()
+        batch = next(self.stream)
+        self._waited = clock() - began
+        if self.step == 0:
+            self.engine.calibrate(batch, self.progress.hidden)
+        return batch
+
+    def learn(self, batch: Batch) -> None:
+        """One optimizer step."""
+        began = clock()
+        train = self.config.train
+        hidden = self.progress.hidden if train.carry_state else self.engine.zero_state()
+        nats, hidden = self.engine.step(batch, hidden, learning_rate(self.step, train))
+        if not self.engine.stepped:
+            raise RunFailed(
+                f"the gradient of step {self.step + 1} is not finite; the newest checkpoint is of before: "
+                "a lower train.learning_rate or a smaller train.gradient_clip may help"
+            )
+        self.engine.recalibrate()
+        self._nats += nats.double().cpu()
+        self.progress = Progress(
+            self.step + 1, self.progress.tokens + train.tokens_per_batch, self.stream.position(), hidden
+        )
+        self.watch.add(self._waited, clock() - began)
+        self.hooks.heartbeat(self.step)
+
+    def due(self, every_steps: int | None) -> bool:
+        """Does something that comes every so many steps come now?  The last step counts for all."""
+        last = self.step == self.config.train.steps
+        return last or (every_steps is not None and self.step % every_steps == 0)
+
+    def validate(self) -> None:
+        """The held-out split's loss, by all ranks together; None where there is no such split."""
+        if "valid" not in self.index.splits:
+            return
+        train = self.config.train
+        stream = EvaluationStream(
+            self.index,
+            lanes=train.lanes,
+            sequence_length=train.sequence_length,
+            rank=self.world.rank,
+            world_size=self.world.size,
+        )
+        self.valid = evaluate(self.engine.nats, stream, self.world.sum)
+
+    def log(self) -> None:
+        """Reduce what was seen since the last time over the ranks, and have rank 0 write it down."""
+        increments = self.engine.take_increments()
+        shared = self.world.sum(torch.cat([self._nats.reshape(1), increments.flatten()]))
+        self._nats.zero_()
+        if self.books is not None:
+            self.books.log(self._logged(float(shared[0]), shared[1:].view_as(increments)), self.watch)
+        self.watch.restart()
+        self.valid = None if self.step < self.config.train.steps else self.valid
+
+    def _logged(self, nats: float, increments_L3: torch.Tensor) -> Logged:
+        return Logged(
+            step=self.step,
+            tokens=self.progress.tokens,
+            train_loss=nats / max(1, self.watch.steps * self.config.train.tokens_per_batch),
+            learning_rate=learning_rate(self.step - 1, self.config.train),
+            gradient_norm=self.engine.gradient_norm(),
+            layers=tuple(fidelity(sums_3) for sums_3 in increments_L3),
+            valid=self.valid,
+        )
+
+    def save(self) -> None:
+        """A checkpoint of this step, unless it stands already."""
+        if self.saved_at == self.step:
+            return
+        save_training(
+            self.config.folder / "checkpoints",
+            self.engine,
+            self.progress,
+            self.stream.lanes,
+            (self.index.folder / self.index.tokenizer.file).read_bytes(),
+            self.config.checkpoint.keep,
+        )
+        self.saved_at = self.step
+        if self.books is not None:
+            self.hooks.event("checkpoint", step=self.step)
+
+    def finish(self) -> dict[str, Any]:
+        """The last checkpoint, and on rank 0 the summary and the report; {} elsewhere."""
+        self.save()
+        if self.books is None:
+            return {}
+        return self.books.finish(self.step, self.progress.tokens, self.valid, self.watch)
+
+
+def _check_same_model(checkpoint: Checkpoint | None, model: ModelConfig) -> None:
+    if checkpoint is None:
+        return
+    where = str(checkpoint.folder)
+    stored = model_config(checkpoint.about, where)
+    if replace_feedback(stored, model) != model:
+        odd = [name for name in ModelConfig.model_fields if getattr(stored, name) != getattr(model, name)]
+        came = ", ".join(f"{name} {getattr(stored, name)}" for name in odd if name != "feedback")
+        raise user_error(where, f"a checkpoint of another model ({came})", "the config's model, or --fresh")
+
+
+def replace_feedback(stored: ModelConfig, model: ModelConfig) -> ModelConfig:
+    """The stored model with this run's learning rule, which its weights do not depend on."""
+    return stored.model_copy(update={"feedback": model.feedback})
+
+
+@contextmanager
+def open_session(config: RunConfig, world: World, hooks: RunHooks) -> Iterator[Session]:
+    """A session that closes its stream in the end, and its books as FAILED where the run fails."""
+    session = Session(config, world, hooks)
+    try:
+        yield session
+    except BaseException:
+        if session.books is not None:
+            session.books.close("FAILED")
+        raise
+    finally:
+        session.stream.close()

@@ -1,0 +1,140 @@
+"""What becomes of a file: kept exactly, skipped, replaced, or an error that names file and line."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import zstandard
+from ssrnn_data import DataError
+from ssrnn_data.documents import BLOCK_BYTES, Tally, read_documents
+from ssrnn_data.sources import SourceFile
+
+ODD = "\ufeffone\r\ntwo\rthree\x00\u2028 e\u0301 👩\u200d💻\U0010ffff <|endoftext|>"
+
+
+def read(path: Path, on_invalid: str = "skip", named: bool = True, field: str = "text") -> tuple[list[str], Tally]:
+    tally = Tally()
+    file = SourceFile(path, named, path.stat().st_size, 0)
+    documents = read_documents(file, text_field=field, on_invalid=on_invalid, tally=tally)  # type: ignore[arg-type]
+    texts = []
+    for document in documents:
+        texts.append("".join(document.pieces()))
+        assert document.text_bytes == len(texts[-1].encode())
+    return texts, tally
+
+
+def write(path: Path, content: bytes) -> Path:
+    packed = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}.get(path.suffix, bytes)
+    path.write_bytes(packed(content))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".txt.gz", ".txt.zst"])
+@pytest.mark.parametrize("fill", ["", "é" * BLOCK_BYTES, "word 👩‍💻 " * 200_000])
+def test_text_is_kept_exactly_across_blocks(tmp_path: Path, suffix: str, fill: str) -> None:
+    texts, tally = read(write(tmp_path / f"a{suffix}", (fill + ODD).encode()))
+    assert texts == [fill + ODD]
+    assert tally.counts == {}
+
+
+def test_several_frames_in_one_archive(tmp_path: Path) -> None:
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"one ") + gzip.compress(b"two"))
+    pack = zstandard.ZstdCompressor().compress
+    (tmp_path / "a.zst").write_bytes(pack(b"one ") + pack(b"two"))
+    assert read(tmp_path / "a.gz")[0] == read(tmp_path / "a.zst")[0] == ["one two"]
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("damage", ["cut", "foreign"])
+def test_damaged_archives_are_named(tmp_path: Path, suffix: str, damage: str) -> None:
+    path = write(tmp_path / f"a.txt{suffix}", bytes(range(128)) * 999)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"not an archive at all")
+    with pytest.raises(DataError, match="damaged archive") as caught:
+        read(path)
+    assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("bad", [b"abc\xff\xfedef", b"abc\xe6\x97", b"\xed\xa0\x80", b"x" * BLOCK_BYTES + b"\xc3("])
+def test_invalid_utf8_by_policy(tmp_path: Path, bad: bytes) -> None:
+    path = write(tmp_path / "bad.txt", bad)
+    texts, tally = read(path)
+    assert (texts, tally.counts, tally.first) == ([], {"invalid_utf8": 1}, {"invalid_utf8": [str(path)]})
+    texts, tally = read(path, "replace")
+    assert (texts, tally.counts) == ([bad.decode(errors="replace")], {"replaced": 1})
+    with pytest.raises(DataError, match="invalid UTF-8 at byte ") as caught:
+        read(path, "error")
+    at = int(str(caught.value).split("at byte ")[1].split(" ")[0].replace(",", ""))
+    with pytest.raises(UnicodeDecodeError) as truth:
+        bad.decode()
+    assert at == truth.value.start
+
+
+def test_nul_is_binary_in_a_folder_and_text_when_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "nul.txt", b"a\0b")
+    assert read(path, named=True)[0] == ["a\0b"]
+    texts, tally = read(path, named=False)
+    assert (texts, tally.counts) == ([], {"binary": 1})
+    with pytest.raises(DataError, match="binary"):
+        read(path, "error", named=False)
+
+
+def test_empty_files_are_counted_and_a_bom_is_text(tmp_path: Path) -> None:
+    texts, tally = read(write(tmp_path / "empty.txt", b""))
+    assert (texts, tally.counts) == ([], {"empty": 1})
+    assert read(write(tmp_path / "bom.txt", "\ufeff".encode()))[0] == ["\ufeff"]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson"])
+def test_json_lines(tmp_path: Path, suffix: str) -> None:
+    long = "long " * 500_000
+    lines = [json.dumps({"text": ODD}), "", json.dumps({"id": 1, "text": long}, ensure_ascii=False), '{"text": ""}']
+    content = "\ufeff" + "\r\n".join(lines)
+    texts, tally = read(write(tmp_path / f"a{suffix}", content.encode()))
+    assert texts == [ODD, long]
+    assert tally.counts == {"empty": 1}
+    assert tally.first["empty"][0].endswith(":4")
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('{"text": "a"', "broken JSON"),
+        ("[" * 100_000, "broken JSON"),
+        ('{"body": "x", "id": 3}', "no field 'text', the fields are: 'body', 'id'"),
+        ('{"text": 3}', "holds a int"),
+        ('{"text": null}', "holds a NoneType"),
+        ('["text"]', "a JSON list came"),
+        ("3", "a JSON int came"),
+    ],
+)
+def test_bad_json_lines_name_file_and_line(tmp_path: Path, line: str, what: str) -> None:
+    path = write(tmp_path / "a.jsonl", f'{{"text": "fine"}}\n{line}\n'.encode())
+    with pytest.raises(DataError, match=what) as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{path}:2: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", [b'{"text": "a\\ud800b"}', b'{"text": "a\xffb"}'])
+def test_json_that_is_no_utf8_by_policy(tmp_path: Path, line: bytes) -> None:
+    path = write(tmp_path / "a.jsonl", line)
+    assert read(path)[1].counts == {"invalid_utf8": 1}
+    texts, tally = read(path, "replace")
+    assert (texts, tally.counts) == (["a\ufffdb"], {"replaced": 1})
+    with pytest.raises(DataError, match=r"a\.jsonl:1: "):
+        read(path, "error")
+
+
+def test_json_surrogate_pairs_are_one_character(tmp_path: Path) -> None:
+    assert read(write(tmp_path / "a.jsonl", b'{"text": "\\ud83d\\ude42"}'))[0] == ["🙂"]
+
+
+def test_a_file_that_changes_between_the_passes_is_noticed(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", b"before")
+    file = SourceFile(path, True, 6, 0)
+    (document,) = read_documents(file, text_field="text", on_invalid="skip", tally=Tally())
+    path.write_bytes(b"after!")
+    with pytest.raises(DataError, match="changed while it was read"):
+        list(document.pieces())
