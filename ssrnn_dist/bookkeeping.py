@@ -60,9 +60,7 @@ class Books:
         self.config, self.hooks, self.workers = config, hooks, workers
         folder = config.folder
         price = config.cost.usd_per_worker_hour
-        self.ledger = Ledger(
-            folder / "ledger.jsonl", workers=workers, usd_per_worker_hour=price, from_step=from_step
-        )
+        self.ledger = Ledger(folder / "ledger.jsonl", workers=workers, usd_per_worker_hour=price, from_step=from_step)
         self.history = History(folder / "metrics.jsonl", from_step)
         self.tracker = Tracker(config, run_folder=folder)
         self.last: StepMetrics | None = None
@@ -122,7 +120,7 @@ class Books:
             "cost_usd": cost.cost_usd,
             "usd_per_million_tokens": cost.usd_per_million_tokens,
             "energy_kwh": None,  # nothing here reads a meter yet, and none is invented
-            "goodput": self.ledger.goodput,
+            "goodput": self.ledger.totals().goodput,
             "workers": self.workers,
             "stopped": stopped,
         }

@@ -14,7 +14,13 @@ from ssrnn_dist.problems import Problem, UserError, user_error
 
 # What a run may not change while it goes on: the mathematics. Its scale, prices and tracking may.
 FIXED_SECTIONS = ("model", "feedback", "data", "train")
-FREE_KEYS = {"data.index", "data.build", "train.micro_batch_lanes", "train.validate_every_steps", "train.log_every_steps"}
+FREE_KEYS = {
+    "data.index",
+    "data.build",
+    "train.micro_batch_lanes",
+    "train.validate_every_steps",
+    "train.log_every_steps",
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,9 @@ def prepare_run(config: RunConfig, fresh: bool = False) -> RunConfig:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_text_atomic(stored, to_yaml(config))
     except OSError as error:
-        raise user_error(str(folder), f"cannot be written ({error.strerror})", "a writable run_root is wanted") from None
+        raise user_error(
+            str(folder), f"cannot be written ({error.strerror})", "a writable run_root is wanted"
+        ) from None
     return config
 
 

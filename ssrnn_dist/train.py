@@ -1,6 +1,6 @@
 """The training loop. It runs alone, under torchrun, or under Ray, which it never imports.
 
-    python -m ssrnn_dist.train CONFIG [--set section.key=value]"""
+python -m ssrnn_dist.train CONFIG [--set section.key=value]"""
 
 import sys
 from typing import Any

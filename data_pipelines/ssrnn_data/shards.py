@@ -27,7 +27,7 @@ _DTYPES: dict[bytes, np.dtype[Any]] = {b"u2": np.dtype("<u2"), b"u4": np.dtype("
 
 
 class _Output:
-    """A file that forgets what comes after it was abandoned: an unfinished tar writes once more when it is collected."""
+    """A file that ignores writes once abandoned: an unfinished tar writes once more when it is collected."""
 
     def __init__(self, path: Path) -> None:
         self._stream = path.open("wb")

@@ -26,7 +26,9 @@ class _StrictLoader(yaml.SafeLoader):
             if isinstance(key, list | dict):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a plain name", key_node.start_mark)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -95,7 +97,9 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
         try:
             value = yaml.load(text, Loader=_StrictLoader)
         except yaml.YAMLError:
-            raise user_error(f"--set {path}", f"{text!r}", "a YAML value is wanted, such as 100, [1, 4] or null") from None
+            raise user_error(
+                f"--set {path}", f"{text!r}", "a YAML value is wanted, such as 100, [1, 4] or null"
+            ) from None
         changed = _with(changed, keys, value)
     return changed
 
@@ -135,7 +139,7 @@ def _problem(detail: Any, where: str) -> Problem:
 
 def _is_path_part(part: str) -> bool:
     """Names and list positions are part of the path; pydantic's own union tags are not."""
-    return part.isdigit() or part.isidentifier() and part not in {"int", "float", "str", "bool", "constrained"}
+    return part.isdigit() or (part.isidentifier() and part not in {"int", "float", "str", "bool", "constrained"})
 
 
 def _fields_at(location: Sequence[str]) -> list[str]:

@@ -21,7 +21,9 @@ class FeedbackConfig(Section):
         description="exact (BPTT), truncated (no flow), stationary (the paper: one fixed diagonal), "
         "selective (the diagonal of each step's Jacobian)",
     )
-    refinements: int = Field(1, ge=0, le=64, description="sweeps towards exact BPTT; each costs one product and one scan")
+    refinements: int = Field(
+        1, ge=0, le=64, description="sweeps towards exact BPTT; each costs one product and one scan"
+    )
     decay: Decay | None = Field(
         None, description="stationary only: linspace (the paper) or calibrated (the running mean of diag J)"
     )
@@ -45,7 +47,9 @@ class FeedbackConfig(Section):
         if self.decay is not None and self.kind != "stationary":
             raise ValueError(f"decay: {self.decay} with kind: {self.kind}; decay is only for kind: stationary")
         if self.kind == "exact" and self.refinements:
-            raise ValueError(f"refinements: {self.refinements} with kind: exact; exact needs none: leave refinements at 0")
+            raise ValueError(
+                f"refinements: {self.refinements} with kind: exact; exact needs none: leave refinements at 0"
+            )
         if self.decay == "linspace" and self.refinements:
             raise ValueError(
                 f"refinements: {self.refinements} with decay: linspace; its sweeps diverge (docs/method.md): "

@@ -50,9 +50,7 @@ def observe_diagonal(
     return trajectory.after_TBS
 
 
-def _window(
-    cell: Cell, trajectory: Trajectory, weight_hh_GD: Tensor, reset_TB: Tensor | None
-) -> tuple[Window, Tensor]:
+def _window(cell: Cell, trajectory: Trajectory, weight_hh_GD: Tensor, reset_TB: Tensor | None) -> tuple[Window, Tensor]:
     """The local derivatives of a window, and the state (T, B, S) that each step really started from."""
     previous_TBS = trajectory.states_TBS[:-1]
     if reset_TB is not None and bool(reset_TB.any()):

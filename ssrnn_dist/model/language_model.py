@@ -91,6 +91,4 @@ class LanguageModel(nn.Module):
     def zero_state(self, n_batch: int) -> State:
         """The state of n_batch sequences before their first token, in the model's dtype and device."""
         weight = self.norm.weight
-        return tuple(
-            weight.new_zeros(n_batch, layer.cell.N_STATES * layer.d_state) for layer in self.recurrent_layers
-        )
+        return tuple(weight.new_zeros(n_batch, layer.cell.N_STATES * layer.d_state) for layer in self.recurrent_layers)

@@ -21,8 +21,8 @@ def documents(shards: list[np.ndarray], end_of_text: int) -> Counter:
     return Counter((tuple(ids.tolist()), (*ids[1:].tolist(), end_of_text)) for ids in parts)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(lanes=st.integers(1, 40), steps=st.integers(3, 300), world_size=st.integers(1, 8))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lanes=st.integers(1, 40), steps=st.integers(20, 300), world_size=st.integers(1, 8))
 def test_every_target_counts_once(
     corpus: CorpusIndex, stored_ids: StoredIds, lanes: int, steps: int, world_size: int
 ) -> None:

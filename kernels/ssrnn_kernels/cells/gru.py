@@ -70,6 +70,8 @@ def jacobian_diagonal(coefficients_TBCD: Tensor, weight_hh_GD: Tensor) -> Tensor
     d = weight_hh_GD.shape[-1]
     diagonals_3D = weight_hh_GD.unflatten(0, (3, d)).diagonal(dim1=1, dim2=2)
     by_gate = coefficients_TBCD[..., :3, :]
-    return torch.addcmul(coefficients_TBCD[..., 4, :], by_gate[..., 0, :], diagonals_3D[0]).addcmul_(
-        by_gate[..., 1, :], diagonals_3D[1]
-    ).addcmul_(by_gate[..., 2, :], diagonals_3D[2])
+    return (
+        torch.addcmul(coefficients_TBCD[..., 4, :], by_gate[..., 0, :], diagonals_3D[0])
+        .addcmul_(by_gate[..., 1, :], diagonals_3D[1])
+        .addcmul_(by_gate[..., 2, :], diagonals_3D[2])
+    )
