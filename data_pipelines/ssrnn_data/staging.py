@@ -3,6 +3,7 @@
 What a killed build left behind is removed by the next one for the same place.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -29,7 +30,9 @@ def staged_folder(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         _clear_stale(target, prefix)
         staging = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise data_error(target, f"can't be written ({error.strerror})", "a folder that can be written") from error
     try:
         with (staging / _LOCK).open("w") as lock:

@@ -30,10 +30,10 @@ class Batch:
     lane_ids_B: int64, which of all lanes each row is.
     """
 
-    tokens_BT: torch.Tensor  # noqa: N815
-    targets_BT: torch.Tensor  # noqa: N815
-    reset_BT: torch.Tensor  # noqa: N815
-    lane_ids_B: torch.Tensor  # noqa: N815
+    tokens_BT: torch.Tensor
+    targets_BT: torch.Tensor
+    reset_BT: torch.Tensor
+    lane_ids_B: torch.Tensor
 
     @classmethod
     def from_rows(cls, row: np.ndarray, reset_BT: np.ndarray, lanes: range) -> "Batch":

@@ -26,7 +26,7 @@ class Cost:
 class Segment:
     """One life of one worker group, from opening the ledger to its last beat.
 
-    seconds: elapsed time of the group; from_step, step: optimizer steps that stood at its start and at its last beat."""
+    seconds: elapsed time of the group.  from_step, step: optimizer steps done at its start and at its last beat."""
 
     workers: int
     usd_per_worker_hour: float | None

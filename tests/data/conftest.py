@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ssrnn_data import CorpusIndex, build_corpus
 
 ODD = (

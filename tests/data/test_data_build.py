@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ssrnn_data import CorpusIndex, DataError, build_corpus, inspect_corpus, load_tokenizer
 
 TextsOf = Callable[[CorpusIndex], dict[str, list[str]]]
@@ -196,10 +197,12 @@ def test_a_damaged_corpus_is_built_again_only_when_asked(tmp_path: Path) -> None
     CorpusIndex.load(out)
 
 
-@pytest.mark.parametrize("kind", ["file", "folder", "under a file"])
+@pytest.mark.parametrize("kind", ["file", "folder", "under a file", "nowhere to write"])
 def test_places_that_are_taken(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a.txt").write_text("text")
-    out = {"file": tmp_path / "a.txt", "folder": tmp_path, "under a file": tmp_path / "a.txt" / "out"}[kind]
+    out = {"file": tmp_path / "a.txt", "folder": tmp_path, "under a file": tmp_path / "a.txt" / "out"}.get(
+        kind, Path("/proc/none/out")
+    )
     for overwrite in (False, True):
         with pytest.raises(DataError):
             build_corpus(tmp_path / "a.txt", out, holdout=0, overwrite=overwrite)
@@ -282,7 +285,7 @@ def build_one_line(tmp_path: Path, megabytes: int, unbroken: bool) -> None:
     (tmp_path / "line.txt").write_text(text)
     script = (
         "import resource, sys\nfrom ssrnn_data import build_corpus\n"
-        "build_corpus(sys.argv[1], sys.argv[2], holdout=0, vocab_size=400)\n"
+        "build_corpus(sys.argv[1], sys.argv[2], holdout=0, vocab_size=300)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "data_pipelines")}

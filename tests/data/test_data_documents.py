@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
+
 from ssrnn_data import DataError
 from ssrnn_data.documents import BLOCK_BYTES, Tally, read_documents
 from ssrnn_data.sources import SourceFile

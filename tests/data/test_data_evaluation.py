@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from ssrnn_data import CorpusIndex, DataError, EvaluationStream
 from ssrnn_data.stream import IGNORED_TARGET
 

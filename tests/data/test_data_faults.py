@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from ssrnn_data import CorpusIndex, DataError, EvaluationStream, TokenStream, inspect_corpus
 from ssrnn_data.index import VERSION
 from ssrnn_data.shards import file_sha256

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ssrnn_data import DataError, deal_lanes
 from ssrnn_data.lanes import ShardSequence, shard_order, split_at_documents, windows_per_epoch
 from ssrnn_data.split import split_of

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from ssrnn_data import DataError
 from ssrnn_data.sources import as_source_list, find_sources
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from ssrnn_data import Batch, CorpusIndex, DataError, TokenStream, deal_lanes
 from ssrnn_data.lanes import shard_order
 
 StoredIds = Callable[[CorpusIndex, str], list[np.ndarray]]
-with_corpus = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+with_corpus = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def expected(shards: list[np.ndarray], lanes: int, steps: int, seed: int, epochs: int, end_of_text: int) -> list:

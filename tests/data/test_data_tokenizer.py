@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ssrnn_data import CorpusIndex, DataError, TextTokenizer, Utf8Streamer, load_tokenizer
 from ssrnn_data.cutting import cut_pieces, shorten_words
 from ssrnn_data.tokenizer import train_tokenizer

@@ -19,23 +19,20 @@ TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 @triton.jit
-def _read(pointers, inside, TYPE: tl.constexpr):
+def _read(pointers, inside, TYPE: tl.constexpr):  # type: ignore[no-untyped-def]
     return tl.load(pointers, mask=inside, other=0).to(TYPE)
 
 
 @triton.jit
-def _decay_row(row, decay_j, inside, TYPE: tl.constexpr, COUPLED: tl.constexpr):
+def _decay_row(row, decay_j, inside, TYPE: tl.constexpr, COUPLED: tl.constexpr):  # type: ignore[no-untyped-def]
     """decay[i, 0] and decay[i, 1] of the row that the pointers stand at; the first twice where there is one state."""
     to_first = _read(row, inside, TYPE)
-    if COUPLED:
-        to_second = _read(row + decay_j, inside, TYPE)
-    else:
-        to_second = to_first
+    to_second = _read(row + decay_j, inside, TYPE) if COUPLED else to_first
     return to_first, to_second
 
 
 @triton.jit
-def feedback_scan_kernel(
+def feedback_scan_kernel(  # type: ignore[no-untyped-def]
     error, decay, reset, delta_next, delta,
     n_steps, d, n_blocks,
     error_b, error_t, error_s, error_d,

@@ -1,0 +1,97 @@
+"""`ssrnn data build|inspect`: from text to a corpus, and what a corpus holds."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssrnn_launch.cli import output
+from ssrnn_launch.cli.options import DebugOption, JsonOption
+
+app = typer.Typer(no_args_is_help=True, help="Build and look at corpora.\n\nExample: ssrnn data build notes/ --out corpora/notes")
+
+
+@app.command()
+def build(
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders or quoted globs: text, source code, .jsonl; also .gz, .zst; `stdlib:`."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The corpus's folder.")],
+    vocab_size: Annotated[int, typer.Option(help="Entries of the byte-level BPE tokenizer to train.")] = 4096,
+    tokenizer: Annotated[Path | None, typer.Option(help="A tokenizer.json to use in place of training one.")] = None,
+    holdout: Annotated[float, typer.Option(help="Fraction of the documents held out for validation.")] = 0.02,
+    text_field: Annotated[str, typer.Option(help="The field of a .jsonl record that holds its text.")] = "text",
+    seed: Annotated[int, typer.Option(help="Which documents are held out.")] = 0,
+    shard_tokens: Annotated[int | None, typer.Option(help="Tokens of a shard; by size where not given.")] = None,
+    on_invalid: Annotated[str, typer.Option(help="What becomes of text that is no UTF-8: skip, replace, error.")] = "skip",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a corpus that stands at --out.")] = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Build a corpus: tokenizer, shards with a held-out split, index.json.
+
+    Example: ssrnn data build 'notes/**/*.md' log.jsonl.gz --out corpora/notes --vocab-size 8192
+    """
+    from ssrnn_data import build_corpus, inspect_corpus
+    from ssrnn_dist.problems import user_error
+    from ssrnn_launch.progress import build_progress
+
+    if on_invalid not in ("skip", "replace", "error"):
+        raise user_error("--on-invalid", repr(on_invalid), "skip, replace or error is allowed")
+    with build_progress(str(out)) as progress:
+        index = build_corpus(
+            sources,
+            out,
+            tokenizer=tokenizer,
+            vocab_size=vocab_size,
+            holdout=holdout,
+            text_field=text_field,
+            seed=seed,
+            shard_tokens=shard_tokens,
+            on_invalid=on_invalid,  # type: ignore[arg-type]
+            overwrite=overwrite,
+            progress=progress,
+        )
+    _show(inspect_corpus(index))
+
+
+@app.command()
+def inspect(
+    index: Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus's folder or its index.json.")],
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show what a corpus holds: splits, counts, lengths, and how some documents begin.
+
+    Example: ssrnn data inspect corpora/notes
+    """
+    from ssrnn_data import inspect_corpus
+
+    _show(inspect_corpus(index))
+
+
+def _show(found: dict) -> None:
+    if output.as_json():
+        output.emit_json(found)
+        return
+    columns = ["split", "documents", "tokens", "text", "bytes/token", "shards"]
+    rows = [
+        [
+            name,
+            f"{split['documents']:,}",
+            f"{split['tokens']:,}",
+            f"{split['text_bytes'] / 1e6:,.1f} MB",
+            f"{split['bytes_per_token']:.2f}",
+            str(split["shards"]),
+        ]
+        for name, split in found["splits"].items()
+    ]
+    output.say(f"{found['index']}  vocabulary {found['vocab_size']:,}  fingerprint {found['fingerprint'][:12]}")
+    output.table(columns, rows)
+    for reason, count in found["skipped"].items():
+        output.say(f"skipped {count:,}: {reason}")
+    lengths = [[f"{each['from']:,} – {each['below'] - 1:,}", f"{each['documents']:,}"] for each in found["length_histogram"]]
+    output.table(["tokens of a document", f"documents in {found['shards_read']} shards"], lengths)
+    for document in found["documents"]:
+        output.say(f"{document['shard']}: {document['head'][:100]!r}")
