@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https")
-START_TIMEOUT_SECONDS = 20.0
+START_TIMEOUT_SECONDS = 30.0  # importing mlflow and making its tables took 13 s on a busy machine
 FINISH_TIMEOUT_SECONDS = 20.0
 MOST_METRICS_IN_BATCH, MOST_PARAMS_IN_BATCH = 1000, 100  # MLflow's limits
 PER_LAYER = {"layer_residuals": "feedback_residual", "layer_error_estimates": "feedback_error_estimate"}
@@ -94,7 +94,9 @@ class Tracker:
         self._outbox.put(Artifact(path))
 
     def finish(self, status: str) -> None:
-        """Send what waits, set the run's status (FINISHED, KILLED or FAILED) and stop; takes FINISH_TIMEOUT_SECONDS at most."""
+        """Send what waits, set the run's status and stop; takes FINISH_TIMEOUT_SECONDS at most.
+
+        status: FINISHED, KILLED (stopped, may go on later) or FAILED."""
         self._outbox.put(End(status))
         left = self._outbox.close(FINISH_TIMEOUT_SECONDS)
         if left:
@@ -241,7 +243,7 @@ def tracking_uri(config: RunConfig) -> str:
 
 
 def artifact_location(config: RunConfig) -> str | None:
-    """Where artifacts go: beside the SQLite file of run_root; a server or a database of the user's has its own place."""
+    """Where artifacts go: beside the SQLite file of run_root; a server or a database of the user's decides itself."""
     return (Path(config.run_root).absolute() / "mlartifacts").as_uri() if config.tracking.uri is None else None
 
 
@@ -285,6 +287,7 @@ def _quiet_environment() -> None:
     """No telemetry, no chatter, and no long waits: the outbox itself tries again. Set before mlflow is imported."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

@@ -19,12 +19,13 @@ from ssrnn_kernels.feedback_scan.triton import BLOCK_D, INTERPRETED, NUM_WARPS, 
 
 HERE = Path(__file__).resolve().parent
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-EVERY_ARCH = [("fp32", "fp32"), ("bf16", "fp32")]
+ARCHS = (80, 90, 100)
 DTYPES = [("fp32", "fp32"), ("bf16", "fp32"), ("bf16", "bf16"), ("fp16", "fp32"), ("fp16", "fp16"), ("fp64", "fp64")]
+SOON = {*((arch, pair) for arch in ARCHS for pair in DTYPES[:2]), *((90, pair) for pair in DTYPES[:4])}
 BUILDS = [
-    pytest.param(arch, dtypes, marks=[] if arch == 90 or dtypes in EVERY_ARCH else pytest.mark.long)
-    for arch in (80, 90, 100)
-    for dtypes in DTYPES
+    pytest.param(arch, pair, marks=[] if (arch, pair) in SOON else pytest.mark.long, id=f"sm_{arch}-{'-'.join(pair)}")
+    for arch in ARCHS
+    for pair in DTYPES
 ]
 not_interpreted = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1: nothing is compiled")
 

@@ -1,0 +1,36 @@
+"""The corpus that a config wants: built where it does not stand yet. Imports the data package inside."""
+
+from pathlib import Path
+
+from ssrnn_dist.config import RunConfig
+from ssrnn_launch.progress import build_progress
+
+
+def corpus_folder(config: RunConfig) -> Path:
+    """Where the config's corpus stands or will stand."""
+    index = Path(config.data.index)
+    return index.parent if index.name == "index.json" else index
+
+
+def ensure_corpus(config: RunConfig) -> bool:
+    """Build the corpus if there is none and the config says from what; whether it was built now.
+
+    DataError or UserError where it can be neither found nor built."""
+    folder = corpus_folder(config)
+    build = config.data.build
+    if (folder / "index.json").is_file() or build is None:
+        return False  # a corpus that is missing with nothing to build it from is told by whoever opens it
+
+    from ssrnn_data import build_corpus
+
+    with build_progress(str(folder)) as progress:
+        build_corpus(
+            build.sources,
+            folder,
+            tokenizer=build.tokenizer,
+            vocab_size=build.vocab_size,
+            holdout=build.holdout,
+            text_field=build.text_field,
+            progress=progress,
+        )
+    return True

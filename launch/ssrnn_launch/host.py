@@ -1,0 +1,185 @@
+"""A run on a Ray that we are connected to: Ray Train in a thread, news shown as it comes, an orderly end.
+
+Used by local.py and job_entry.py alike. Imports ray: only for use inside a command."""
+
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, ScalingConfig, UserCallback
+from ray.train import RunConfig as RayRunConfig
+from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ssrnn_dist.config import RunConfig
+from ssrnn_dist.hooks import StepMetrics
+from ssrnn_launch.board import Board, News
+from ssrnn_launch.problems import LaunchFailed, Stopped, user_error_of
+from ssrnn_launch.progress import View
+from ssrnn_launch.rendezvous import NodeTorchConfig
+from ssrnn_launch.stop_signals import StopSignals
+from ssrnn_launch.worker import work
+
+POLL_SECONDS = 0.25
+STOP_SECONDS = 7.0  # from the first Ctrl-C until the workers are ended whether or not they have saved
+SETTLE_SECONDS = 1.0  # for Ray Train to end by itself once all is said
+
+
+@dataclass(frozen=True)
+class WorkerShape:
+    """What each worker asks of Ray, and the environment that it runs in."""
+
+    cpus: int
+    threads: int | None
+    env_vars: Mapping[str, str]
+
+
+def run_on_ray(config: RunConfig, shape: WorkerShape, view: View, stop: StopSignals) -> dict[str, Any]:
+    """Train under Ray Train until the run ends or is told to stop; the summary.
+
+    UserError: a worker found the input wrong.  LaunchFailed: it cannot go on.
+    Stopped: told to stop before there was anything to sum up, or twice."""
+    logs = config.folder.absolute() / "logs"
+    board = _start_board()
+    storage = config.folder.absolute() / ".ray-train"
+    shutil.rmtree(storage, ignore_errors=True)
+    trainer = _trainer(config, shape, board, logs, storage)
+    fitting = _Fit(trainer)
+    try:
+        return _follow(fitting, board, view, stop, logs)
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+
+
+def _start_board() -> Any:
+    """The board lives where the driver lives: a lost node of workers does not take it along."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
+
+
+def _trainer(config: RunConfig, shape: WorkerShape, board: Any, logs: Path, storage: Path) -> TorchTrainer:
+    scale = config.scale
+    gpu = scale.gpus_per_worker > 0
+    task = {"config": config.model_dump(mode="json"), "logs": str(logs), "threads": shape.threads, "board": board}
+    return TorchTrainer(
+        work,
+        train_loop_config=task,
+        torch_config=NodeTorchConfig(backend="nccl" if gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=_as_ray_wants(scale.workers),
+            use_gpu=gpu,
+            resources_per_worker={"CPU": shape.cpus, **({"GPU": scale.gpus_per_worker} if gpu else {})},
+        ),
+        run_config=RayRunConfig(
+            name=uuid.uuid4().hex,
+            storage_path=str(storage),
+            failure_config=FailureConfig(max_failures=scale.max_restarts),
+            worker_runtime_env={"env_vars": dict(shape.env_vars)} if shape.env_vars else None,
+            callbacks=[_TellFailures(board)],
+        ),
+    )
+
+
+def _as_ray_wants(workers: int | tuple[int, int]) -> int | tuple[int, int]:
+    """A range of one number is no range."""
+    return workers[0] if isinstance(workers, tuple) and workers[0] == workers[1] else workers
+
+
+class _TellFailures(UserCallback):
+    """In Ray Train's controller: posts which workers failed, and of what."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        for rank, error in worker_exceptions.items():
+            self._board.post.remote("worker_failed", {"rank": rank, "error": reason_of(error)})
+
+
+def reason_of(error: BaseException) -> str:
+    """A worker's failure in a few words: the exception's own line, not Ray's pages around it."""
+    inner = getattr(error, "_base_exc", None) or getattr(error, "cause", None)
+    if isinstance(inner, BaseException):
+        error = inner
+    if isinstance(error, ray.exceptions.RayActorError):
+        return "its process ended (killed, or out of memory)"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+class _Fit:
+    """trainer.fit() in a thread of its own: in the main thread Ray Train would take Ctrl-C for itself."""
+
+    def __init__(self, trainer: TorchTrainer) -> None:
+        self.error: BaseException | None = None
+        self._trainer = trainer
+        self._thread = threading.Thread(target=self._run, name="ray-train", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._trainer.fit()
+        except BaseException as error:
+            self.error = error
+
+    def ended(self, within_seconds: float = 0.0) -> bool:
+        self._thread.join(within_seconds)
+        return not self._thread.is_alive()
+
+
+def _follow(fitting: _Fit, board: Any, view: View, stop: StopSignals, logs: Path) -> dict[str, Any]:
+    """Show what comes and pass on what is asked, until the run ends one way or another."""
+    asked_at: float | None = None
+    while True:
+        ended = fitting.ended(POLL_SECONDS)
+        news = _news(board)
+        show(news, view)
+        if news.failure is not None:
+            raise _failure(*news.failure, logs)
+        if news.summary is not None:
+            fitting.ended(SETTLE_SECONDS)
+            return news.summary
+        if ended:
+            raise LaunchFailed(_last_words(fitting.error), str(logs))
+        if stop.asked and asked_at is None:
+            asked_at = time.monotonic()
+            board.request_stop.remote()
+            view.note("stopping: saving a checkpoint (once more to end at once)")
+        if stop.insisted or asked_at is not None and time.monotonic() - asked_at > STOP_SECONDS:
+            raise Stopped("ended without a new checkpoint; the same command goes on from the newest one", stop.number or 2)
+
+
+def _news(board: Any) -> News:
+    try:
+        return ray.get(board.take.remote(), timeout=5)
+    except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
+        return News()  # no board, no news; whether the run ended is asked of Ray Train itself
+
+
+def show(news: News, view: View) -> None:
+    """Bring posts to the view."""
+    for kind, fields in news.posts:
+        if kind == "metrics":
+            view.metrics(StepMetrics(**fields))
+        else:
+            view.event(kind, fields)
+
+
+def _failure(user_is_at_fault: bool, lines: list[str], logs: Path) -> Exception:
+    return user_error_of(lines) if user_is_at_fault else LaunchFailed(lines[0], str(logs))
+
+
+def _last_words(error: BaseException | None) -> str:
+    """Why Ray Train gave up, in one line."""
+    failures = getattr(error, "worker_failures", None)
+    if failures:
+        rank, first = min(failures.items())
+        return f"worker {rank} failed, and no restart is left: {reason_of(first)}"
+    inner = getattr(error, "controller_failure", None) or error
+    return f"Ray ended the run: {reason_of(inner)}" if inner else "Ray ended the run without a result"

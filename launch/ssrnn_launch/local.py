@@ -1,0 +1,111 @@
+"""`ssrnn train`: corpus, run folder, a Ray of its own (or the config's cluster), and the run on it.
+
+Imports ray inside, after everything that can be wrong with the input was checked."""
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ssrnn_dist.config import RunConfig
+from ssrnn_dist.problems import user_error
+from ssrnn_dist.runs import prepare_run, run_state
+from ssrnn_launch.corpus import ensure_corpus
+from ssrnn_launch.machine import available_cores, fewest_workers, local_share
+from ssrnn_launch.progress import open_view
+from ssrnn_launch.stop_signals import StopSignals
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended: trained to its last step now, complete before, or stopped by a signal."""
+
+    config: RunConfig
+    state: Literal["trained", "complete", "stopped"]
+    summary: dict[str, Any]
+    seconds: float
+    stopped_by: int | None = None
+
+
+def absolute_paths(config: RunConfig) -> RunConfig:
+    """The config with its folders as seen from anywhere on this machine."""
+    data = config.data.model_copy(update={"index": str(Path(config.data.index).absolute())})
+    return config.model_copy(update={"run_root": str(Path(config.run_root).absolute()), "data": data})
+
+
+def train_locally(config: RunConfig, *, fresh: bool = False) -> TrainResult:
+    """Train a run, or go on with it; a complete one is only reported.
+
+    Raises UserError, DataError, LaunchFailed, Stopped."""
+    began = time.monotonic()
+    config = absolute_paths(config)
+    config = prepare_run(config, fresh=fresh)
+    state = run_state(config)
+    if state.state == "complete" and state.summary is not None:
+        return TrainResult(config, "complete", state.summary, 0.0)
+    with run_lock(config.folder):
+        ensure_corpus(config)
+        _open_corpus(config)
+        summary, stop = _train(config)
+    ended = "stopped" if summary.get("stopped") else "trained"
+    seconds = time.monotonic() - began
+    return TrainResult(config, ended, summary, seconds, stop.number if ended == "stopped" else None)
+
+
+def _open_corpus(config: RunConfig) -> None:
+    """Say what is wrong with the corpus before Ray starts."""
+    from ssrnn_data import CorpusIndex
+
+    CorpusIndex.load(config.data.index)
+
+
+def _train(config: RunConfig) -> tuple[dict[str, Any], StopSignals]:
+    from ssrnn_launch.ray_session import connected_ray, local_ray, worker_environment
+
+    scale, stop = config.scale, StopSignals()
+    environment = worker_environment(scale.gpus_per_worker)
+    share = local_share(config, available_cores())
+    with open_view(config) as view:
+        if config.cluster.address:
+            with connected_ray(config.cluster.address):
+                return run_watched(config, scale.cpus_per_worker or 1, scale.cpus_per_worker, environment, view, stop)
+        view.note("starting Ray on 127.0.0.1")
+        with local_ray(share.ray_cpus, environment, config.folder / "logs"):
+            _check_gpus(config)
+            return run_watched(config, share.cpus_per_worker, share.threads_per_worker, {}, view, stop)
+
+
+def run_watched(
+    config: RunConfig, cpus: int, threads: int | None, env_vars: dict[str, str], view: Any, stop: StopSignals
+) -> tuple[dict[str, Any], StopSignals]:
+    """run_on_ray with Ctrl-C and SIGTERM watched."""
+    from ssrnn_launch.host import WorkerShape, run_on_ray
+
+    with stop.watching():
+        return run_on_ray(config, WorkerShape(cpus, threads, env_vars), view, stop), stop
+
+
+def _check_gpus(config: RunConfig) -> None:
+    import ray
+
+    fewest = fewest_workers(config)
+    wanted = config.scale.gpus_per_worker * fewest
+    found = int(ray.cluster_resources().get("GPU", 0))
+    if wanted > found:
+        came = f"{wanted} GPUs for {fewest} workers, this machine has {found}"
+        raise user_error("scale.gpus_per_worker", came, "fewer workers, gpus_per_worker: 0, or `ssrnn submit`")
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """One command a run; the lock ends with its process, however that ends."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            allowed = "wait for it, stop it, or start another run with another name"
+            raise user_error(str(folder), "another command trains this run now", allowed) from None
+        yield

@@ -1,0 +1,176 @@
+"""What a person sees while something runs: a bar on a terminal, a plain line every few seconds elsewhere.
+
+On stdout; on stderr where stdout belongs to --json. Imports rich inside."""
+
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ssrnn_dist.config import RunConfig
+from ssrnn_dist.console import dollars, duration, progress_line
+from ssrnn_dist.hooks import StepMetrics
+from ssrnn_launch.cli import output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LINE_EVERY_SECONDS = 5.0
+
+STAGES = {"survey": "reading the sources", "tokenizer": "training the tokenizer", "encode": "writing shards"}
+
+
+def event_line(kind: str, fields: dict[str, Any]) -> str:
+    """One line for what happened to a run besides its steps."""
+    if kind == "worker_failed":
+        return f"worker {fields['rank']} failed: {fields['error']}"
+    told = "  ".join(f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in fields.items())
+    return f"{kind}  {told}" if told else kind
+
+
+def bar_text(metrics: StepMetrics, valid_bits_per_byte: float | None) -> str:
+    """The numbers beside the bar."""
+    parts = [
+        f"loss {metrics.train_loss:.4f}",
+        f"{metrics.tokens_per_second:,.0f} tokens/s",
+        f"data wait {metrics.data_wait_fraction:.1%}",
+        f"{duration(metrics.seconds_left)} left",
+        dollars(metrics.cost_usd),
+    ]
+    if valid_bits_per_byte is not None:
+        parts.insert(1, f"valid {valid_bits_per_byte:.4f} bits/byte")
+    return " · ".join(parts)
+
+
+class View(ABC):
+    """Where a run's news goes."""
+
+    @abstractmethod
+    def metrics(self, metrics: StepMetrics) -> None:
+        """A logged step."""
+
+    @abstractmethod
+    def note(self, text: str) -> None:
+        """A line that stays."""
+
+    def event(self, kind: str, fields: dict[str, Any]) -> None:
+        """Something that happened to the run."""
+        self.note(event_line(kind, fields))
+
+
+class LineView(View):
+    """Plain lines; every validation and the last step, the others not more often than every few seconds."""
+
+    def __init__(self, file: TextIO, every_seconds: float = LINE_EVERY_SECONDS) -> None:
+        self._file, self._every_seconds = file, every_seconds
+        self._last = float("-inf")
+
+    def metrics(self, metrics: StepMetrics) -> None:
+        now = time.monotonic()
+        if metrics.valid_loss is None and metrics.step < metrics.steps and now - self._last < self._every_seconds:
+            return
+        self._last = now
+        self.note(progress_line(metrics))
+
+    def note(self, text: str) -> None:
+        print(text, file=self._file, flush=True)
+
+
+class BarView(View):
+    """A bar with the numbers below it, redrawn in place."""
+
+    def __init__(self, console: "Console", steps: int) -> None:
+        from rich.live import Live
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._bar = Progress(
+            TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=None), TimeElapsedColumn(), console=console
+        )
+        self._task = self._bar.add_task("train", total=steps)
+        self._console, self._text, self._valid = console, "starting the workers", None
+        self.live = Live(get_renderable=self._draw, console=console, refresh_per_second=4, transient=False)
+        self._valid_seen: float | None = None
+
+    def _draw(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        return Group(self._bar.get_renderable(), Text(self._text, style="cyan"))
+
+    def metrics(self, metrics: StepMetrics) -> None:
+        if metrics.valid_bits_per_byte is not None:
+            self._valid_seen = metrics.valid_bits_per_byte
+        self._bar.update(self._task, completed=metrics.step, total=metrics.steps)
+        self._text = bar_text(metrics, self._valid_seen)
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False, style="dim")
+
+
+@contextmanager
+def open_view(config: RunConfig) -> Iterator[View]:
+    """The view that suits where the output goes."""
+    console = output.console()
+    if not console.is_terminal:
+        yield LineView(_stream())
+        return
+    view = BarView(console, config.train.steps)
+    with view.live:
+        yield view
+
+
+def _stream() -> TextIO:
+    return sys.stderr if output.as_json() else sys.stdout
+
+
+@contextmanager
+def build_progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
+    """progress(stage, done_bytes, total_bytes) for build_corpus."""
+    console = output.console()
+    if not console.is_terminal:
+        yield _stage_lines(name)
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=None), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(STAGES.get(stage, stage), total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield progress
+
+
+def _stage_lines(name: str) -> Callable[[str, int, int], None]:
+    """A line when a stage begins, and every few seconds."""
+    last_stage, last_time = "", float("-inf")
+
+    def progress(stage: str, done: int, total: int) -> None:
+        nonlocal last_stage, last_time
+        now = time.monotonic()
+        if stage == last_stage and now - last_time < LINE_EVERY_SECONDS:
+            return
+        last_stage, last_time = stage, now
+        text = f"{name}: {STAGES.get(stage, stage)}, {done / 1e6:,.1f} of {total / 1e6:,.1f} MB"
+        print(text, file=_stream(), flush=True)
+
+    return progress
+
+
+@contextmanager
+def counted_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """progress(done, total); shown on a terminal only."""
+    console = output.console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -1,0 +1,153 @@
+"""A Ray of our own, for one command: every socket on 127.0.0.1, a token of its own, nothing left when it ends.
+
+Sets the environment before ray is imported; imports ray inside."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from ssrnn_dist.problems import user_error
+from ssrnn_launch.problems import LaunchFailed
+
+OBJECT_STORE_BYTES = 120_000_000  # Ray's least is 75 MB; nothing big goes through it
+FOLDER_PREFIX = "ssrnn-ray-"
+KILL_SECONDS = 3.0
+
+# Without the first, Ray takes 127.0.0.1 for the machine's outward address and listens on every interface.
+COMMON_ENVIRONMENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_enable_metrics_collection": "0",
+}
+
+
+def worker_environment(gpus_per_worker: int) -> dict[str, str]:
+    """What every worker needs in its environment before it imports anything."""
+    device = {"SSRNN_USES_GPU": "1"} if gpus_per_worker else {"DS_ACCELERATOR": "cpu"}
+    return {**device, "PYTHONWARNINGS": "ignore::FutureWarning", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+
+
+@contextmanager
+def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator[None]:
+    """Start Ray on loopback and connect to it; in the end none of its processes and none of its files is left.
+
+    Where the run fails, Ray's own logs are kept in logs/ray."""
+    os.environ.update({**COMMON_ENVIRONMENT, **environment})
+    os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)})
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    import ray
+
+    others = {process.pid for process in psutil.Process().children(recursive=True)}
+    with _own_folder() as folder:
+        try:
+            ray.init(
+                "local",
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(folder),
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+            )
+            yield
+        except LaunchFailed:
+            _keep_logs(folder, logs / "ray")
+            raise
+        except ray.exceptions.RayError as error:
+            _keep_logs(folder, logs / "ray")
+            raise LaunchFailed(f"Ray failed: {' '.join(str(error).split())[:200]}", str(logs / "ray")) from error
+        finally:
+            end_processes(ray.shutdown, others)
+
+
+@contextmanager
+def connected_ray(address: str) -> Iterator[None]:
+    """Connect to a cluster that stands; UserError where there is none, or none that takes our token."""
+    os.environ.update({key: value for key, value in COMMON_ENVIRONMENT.items() if not key.startswith("RAY_ENABLE")})
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    import ray
+
+    try:
+        ray.init(address, log_to_driver=False, configure_logging=False)
+    except (ConnectionError, ValueError) as error:
+        came = f"no Ray cluster answers there ({' '.join(str(error).split())[:120]})"
+        raise user_error("cluster.address", f"{address}: {came}", "the address of a running head is wanted") from None
+    except (ray.exceptions.AuthenticationError, RuntimeError) as error:
+        came = f"{address}: the cluster turned us down ({' '.join(str(error).split())[:160]})"
+        raise user_error("cluster.address", came, "its token is wanted in RAY_AUTH_TOKEN or ~/.ray/auth_token") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def end_processes(shutdown: Callable[[], object], others: set[int]) -> None:
+    """Shut Ray down, then end by pid what is left of this process's descendants but the others'."""
+    mine = [process for process in psutil.Process().children(recursive=True) if process.pid not in others]
+    with contextlib.suppress(Exception):
+        shutdown()
+    _, left = psutil.wait_procs(mine, timeout=0.5)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    _, left = psutil.wait_procs(left, timeout=KILL_SECONDS)
+    if left:
+        raise LaunchFailed(f"processes that do not end: {', '.join(str(process.pid) for process in left)}")
+
+
+@contextmanager
+def _own_folder() -> Iterator[Path]:
+    """A short-named folder for Ray's sockets and logs; those of commands that were killed are swept away first.
+
+    A lock, which dies with its process, says whether a folder is in use."""
+    base = Path(tempfile.gettempdir())
+    if len(str(base)) > 20:
+        base = Path("/tmp")  # a Unix socket's path has 107 characters at most, and Ray's own part takes 70
+    for old in base.glob(f"{FOLDER_PREFIX}*"):
+        _sweep(old)
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=base))
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        if folder.stat().st_uid != os.getuid():
+            return
+        with (folder / "lock").open("r+") as lock:
+            if _locks(lock):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locks(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _keep_logs(folder: Path, kept: Path) -> None:
+    with contextlib.suppress(OSError):
+        shutil.rmtree(kept, ignore_errors=True)
+        for found in folder.glob("session_2*/logs"):
+            shutil.copytree(found, kept, dirs_exist_ok=True, ignore_dangling_symlinks=True)

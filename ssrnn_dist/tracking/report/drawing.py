@@ -1,0 +1,302 @@
+"""How every picture of a report looks: one size, one type, a palette for colour-blind readers, labels at the lines.
+
+Imports matplotlib inside functions, its Agg and SVG backends through Figure; no pyplot, no global state."""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ssrnn_dist.tracking.report.source import Series
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind readers tell apart.
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#00795B"
+LAYER_COLOURS = (BLUE, ORANGE, GREEN)
+INK, PALE_INK, RULE = "#1d2733", "#5b6673", "#e3e7ec"
+WIDTH_INCHES, HEIGHT_INCHES = 4.8, 2.8
+PNG_DOTS_PER_INCH = 220
+MOST_POINTS = 600  # of a line; more are averaged, as no screen shows them
+LABEL_HEIGHT = 0.085  # of the axis: the least distance between two labels
+LEFT, RIGHT, BOTTOM, TOP = 0.115, 0.97, 0.165, 0.88
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a picture, with the label and the value that stand at its end."""
+
+    series: Series
+    label: str
+    colour: str
+    value: str
+    dashed: bool = False
+    markers: bool = False
+    thin: bool = False
+
+    @property
+    def text(self) -> str:
+        return " ".join(part for part in (self.label, self.value) if part)
+
+
+def figure(
+    lines: Sequence[Line],
+    *,
+    unit: str,
+    restarts: Sequence[int] = (),
+    log_axis: bool = False,
+    from_zero: bool = False,
+    hug_the_tail: bool = False,
+    empty: str = "nothing logged yet",
+) -> "Figure":
+    """Draw lines over optimizer steps; unit stands above the axis, restarts are thin vertical lines.
+
+    hug_the_tail: cut the steep beginning off the vertical axis, so that the long tail can be read."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), facecolor="white")
+    axes = drawn.add_axes((LEFT, BOTTOM, RIGHT - LEFT, TOP - BOTTOM))
+    shown = [line for line in lines if _can_be_shown(line.series, log_axis)]
+    if not shown:
+        _say(axes, "not a number" if any(line.series.values for line in lines) and not log_axis else empty)
+        return drawn
+    _style(axes, unit)
+    if log_axis:
+        axes.set_yscale("log")
+    for line in shown:
+        _draw(axes, line, log_axis)
+    _scale(axes, shown, log_axis=log_axis, from_zero=from_zero, hug_the_tail=hug_the_tail)
+    _mark_restarts(axes, restarts)
+    _label_ends(axes, shown, log_axis)
+    return drawn
+
+
+def _can_be_shown(series: Series, log_axis: bool) -> bool:
+    return any(math.isfinite(value) and (value > 0 or not log_axis) for value in series.values)
+
+
+def _style(axes: Any, unit: str) -> None:
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(PALE_INK)
+    axes.grid(axis="y", color=RULE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="both", which="both", length=0, labelsize=9, labelcolor=PALE_INK, pad=4)
+    axes.figure.text(0.004, 0.925, unit, fontsize=9, color=PALE_INK)
+    axes.set_xlabel("step", fontsize=9, color=PALE_INK, labelpad=2)
+
+
+def _say(axes: Any, text: str) -> None:
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=10.5, color=PALE_INK)
+
+
+def _draw(axes: Any, line: Line, log_axis: bool) -> None:
+    steps, values = thinned(line.series, log_axis)
+    few = len(values) <= 12
+    linewidth = 1.0 if line.thin else 1.6
+    axes.plot(
+        steps,
+        values,
+        color=line.colour,
+        linewidth=linewidth,
+        linestyle=(0, (3.5, 1.6)) if line.dashed else "-",
+        marker="o" if few or (line.markers and len(values) <= 40) else None,
+        markersize=4.2,
+        markeredgewidth=0,
+        solid_capstyle="round",
+    )
+
+
+def thinned(series: Series, log_axis: bool = False) -> tuple[list[float], list[float]]:
+    """At most MOST_POINTS points, each the mean of its neighbours; NaN where nothing can be drawn."""
+    values = [each if math.isfinite(each) and (each > 0 or not log_axis) else math.nan for each in series.values]
+    size = math.ceil(len(values) / MOST_POINTS)
+    if size <= 1:
+        return series.steps, values
+    starts = range(0, len(values), size)
+    return (
+        [_mean(series.steps[start : start + size]) for start in starts],
+        [_mean([each for each in values[start : start + size] if not math.isnan(each)]) for start in starts],
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _scale(axes: Any, lines: Sequence[Line], *, log_axis: bool, from_zero: bool, hug_the_tail: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator
+
+    first = min(min(line.series.steps) for line in lines)
+    last = max(max(line.series.steps) for line in lines)
+    margin = 0.02 * (last - first) or 1.0
+    axes.set_xlim(0 if first < 0.1 * last else first - margin, last + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: count(step)))
+    if log_axis:
+        axes.yaxis.set_major_locator(LogLocator(numticks=6))
+        axes.yaxis.set_major_formatter(LogFormatterSciNotation())
+        axes.yaxis.set_minor_locator(LogLocator(numticks=1))
+        _widen_to_a_decade(axes)
+        return
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
+    values = [each for line in lines for each in thinned(line.series)[1] if math.isfinite(each)]
+    low, high = min(values), max(values)
+    if hug_the_tail:
+        late = [each for line in lines for each in _after_the_beginning(line.series)]
+        high = min(high, low + 1.6 * (max(late) - low)) if late and max(late) > low else high
+    if from_zero:
+        low = min(0.0, low)
+    space = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+    axes.set_ylim(low if from_zero and low == 0 else low - space, high + space)
+
+
+def _after_the_beginning(series: Series) -> list[float]:
+    """The values of all but the first twelfth of the steps, where a loss falls from its start."""
+    steps, values = thinned(series)
+    edge = steps[0] + (steps[-1] - steps[0]) / 12
+    return [value for step, value in zip(steps, values, strict=True) if step > edge and math.isfinite(value)]
+
+
+def _widen_to_a_decade(axes: Any) -> None:
+    """A log axis shows at least one power of ten, so that it has a label to be read by."""
+    low, high = axes.get_ylim()
+    if math.floor(math.log10(high)) < math.ceil(math.log10(low)) or high / low < 10:
+        low, high = 10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high))
+        axes.set_ylim(low, high if high > low else low * 10)
+
+
+def _mark_restarts(axes: Any, restarts: Sequence[int]) -> None:
+    low, high = axes.get_xlim()
+    inside = sorted({step for step in restarts if low <= step <= high})
+    for step in inside:
+        axes.axvline(step, color=PALE_INK, linewidth=0.8, linestyle=(0, (1.5, 2)), zorder=1)
+    if inside:
+        word = "restart" if len(inside) == 1 else "restarts"
+        late = inside[0] > low + 0.75 * (high - low)
+        axes.annotate(
+            word,
+            (inside[0], 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(-3 if late else 3, -1),
+            textcoords="offset points",
+            fontsize=8,
+            color=PALE_INK,
+            va="top",
+            ha="right" if late else "left",
+        )
+
+
+def _label_ends(axes: Any, lines: Sequence[Line], log_axis: bool) -> None:
+    """Write each line's label right of its end, pushed apart where they would touch, and make room for them."""
+    labelled = [(line, _height_of_end(axes, line.series, log_axis)) for line in lines if line.text]
+    if not labelled:
+        return
+    longest = max(len(line.text) for line, _ in labelled)
+    right = 1 - (0.165 * longest / 2.54 / WIDTH_INCHES + 0.035)
+    axes.set_position((LEFT, BOTTOM, right - LEFT, TOP - BOTTOM))
+    labelled.sort(key=lambda pair: pair[1])
+    heights = spread([height for _, height in labelled], LABEL_HEIGHT)
+    for (line, _), height in zip(labelled, heights, strict=True):
+        axes.text(
+            1.015,
+            height,
+            line.text,
+            transform=axes.transAxes,
+            color=line.colour,
+            fontsize=9,
+            va="center",
+            clip_on=False,
+        )
+
+
+def _height_of_end(axes: Any, series: Series, log_axis: bool) -> float:
+    """Where on the axis, from 0 to 1, the line ends."""
+    drawable = [each for each in thinned(series, log_axis)[1] if math.isfinite(each)]
+    height = axes.transAxes.inverted().transform(axes.transData.transform((0, drawable[-1])))[1]
+    return min(1.0, max(0.0, float(height)))
+
+
+def spread(heights: Sequence[float], distance: float) -> list[float]:
+    """Ascending heights moved as little as is simple until neighbours are a distance apart, inside 0 to 1 if they fit."""
+    moved: list[float] = []
+    for height in heights:
+        moved.append(max(height, moved[-1] + distance) if moved else height)
+    top = max(1.0, distance * (len(moved) - 1))
+    for index in reversed(range(len(moved))):
+        limit = moved[index + 1] - distance if index + 1 < len(moved) else top
+        moved[index] = min(moved[index], limit)
+    return moved
+
+
+def layer_colour(index: int, layers: int) -> str:
+    """A colour of its own for each of a few layers; for more, from light to dark blue with depth."""
+    if layers <= len(LAYER_COLOURS):
+        return LAYER_COLOURS[index]
+    shade = index / max(1, layers - 1)
+    light, dark = (122, 178, 219), (0, 40, 84)
+    return "#" + "".join(f"{round(a + (b - a) * shade):02x}" for a, b in zip(light, dark, strict=True))
+
+
+def tick(value: float) -> str:
+    """An axis label: short, with k and M for large numbers."""
+    if value and abs(value) < 1e-4:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    return count(value) if abs(value) >= 10_000 else f"{value:,.10g}"
+
+
+def number(value: float | None) -> str:
+    """Three digits; NaN stays NaN, as a run that diverged must not look well."""
+    if value is None:
+        return ""
+    if math.isnan(value):
+        return "NaN"
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def scientific(value: float | None) -> str:
+    return "" if value is None else tick(float(f"{value:.2g}"))
+
+
+def count(value: float | None) -> str:
+    """1,234 or 12.3k or 4.56M."""
+    if value is None:
+        return ""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            return f"{value / (1e3 if letter == 'k' else size):.3g}{letter}" if abs(value) < 1e15 else f"{value:.2e}"
+    return f"{value:,.0f}"
+
+
+def dollars(value: float | None) -> str:
+    """$0.0042, $1.23 or $12,345: cents where they matter, more digits where a cent is too coarse."""
+    if value is None:
+        return ""
+    if value and abs(value) < 0.1:
+        return f"${float(f'{value:.2g}'):.12f}".rstrip("0")
+    return f"${value:,.2f}" if abs(value) < 1000 else f"${value:,.0f}"
+
+
+def hours(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g} h" if value < 1000 else f"{value:,.0f} h"
+
+
+def svg_bytes(drawn: "Figure") -> bytes:
+    """The figure as SVG without dates or addresses, its text as outlines: it looks the same everywhere."""
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    with rc_context({"svg.fonttype": "path", "svg.hashsalt": "ssrnn"}):
+        drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return buffer.getvalue()
+
+
+def png_bytes(drawn: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="png", dpi=PNG_DOTS_PER_INCH)
+    return buffer.getvalue()

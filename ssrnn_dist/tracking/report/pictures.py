@@ -1,0 +1,96 @@
+"""The report's pictures, as matplotlib figures: what each one shows, and from which of the run's numbers.
+
+Imports matplotlib through drawing.py; decides what is drawn, never how it looks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ssrnn_dist.tracking.report import drawing
+from ssrnn_dist.tracking.report.drawing import Line
+from ssrnn_dist.tracking.report.source import RunSource
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Picture:
+    """name: of its PNG file.  text: what it shows, for those who cannot see it and as its caption."""
+
+    name: str
+    title: str
+    text: str
+    draw: Callable[[RunSource], "Figure"]
+
+
+def loss(run: RunSource) -> "Figure":
+    train, valid = run.series("train_loss"), run.series("valid_loss")
+    lines = [
+        Line(train, "training", drawing.BLUE, drawing.number(train.end)),
+        Line(valid, "validation", drawing.ORANGE, drawing.number(valid.end), markers=True),
+    ]
+    return drawing.figure(lines, unit="nats per token", restarts=run.books.restart_steps, hug_the_tail=True)
+
+
+def learning_rate(run: RunSource) -> "Figure":
+    series = run.series("learning_rate")
+    lines = [Line(series, "", drawing.BLUE, drawing.scientific(series.last))]
+    return drawing.figure(lines, unit="AdamW's step size", restarts=run.books.restart_steps, from_zero=True)
+
+
+def tokens_per_second(run: RunSource) -> "Figure":
+    series = run.series("tokens_per_second")
+    lines = [Line(series, "", drawing.BLUE, drawing.count(series.last))]
+    return drawing.figure(lines, unit="tokens/s, all workers", restarts=run.books.restart_steps, from_zero=True)
+
+
+def gradient_norm(run: RunSource) -> "Figure":
+    series = run.series("gradient_norm")
+    lines = [Line(series, "", drawing.BLUE, drawing.number(series.end))]
+    return drawing.figure(lines, unit="norm before clipping", restarts=run.books.restart_steps, from_zero=True)
+
+
+def fidelity(run: RunSource) -> "Figure":
+    """Residual (solid) and estimated error (dashed) of each layer's gradient against BPTT's."""
+    lines = []
+    for key, what, dashed in (("layer_residuals", "residual", False), ("layer_error_estimates", "error", True)):
+        layers = run.layers(key)
+        for index, series in enumerate(layers):
+            many = len(layers) > len(drawing.LAYER_COLOURS)
+            label = "" if many and index not in (0, len(layers) - 1) else f"{what}, layer {index}"
+            colour = drawing.layer_colour(index, len(layers))
+            lines.append(Line(series, label, colour, "", dashed=dashed, thin=many))
+    exact = run.config.get("feedback", {}).get("kind") == "exact"
+    empty = "exact: the gradient is BPTT's own" if exact else "not measured yet"
+    return drawing.figure(
+        lines, unit="relative to the gradient", restarts=run.books.restart_steps, log_axis=True, empty=empty
+    )
+
+
+def money(run: RunSource) -> "Figure":
+    """Dollars spent, or worker hours where no price is known."""
+    cost, hours = run.series("cost_usd"), run.series("worker_hours")
+    priced = bool(cost)
+    line = (
+        Line(cost, "", drawing.GREEN, drawing.dollars(cost.last))
+        if priced
+        else Line(hours, "", drawing.GREEN, drawing.hours(hours.last))
+    )
+    unit = "US dollars so far" if priced else "worker hours so far (no price given)"
+    return drawing.figure([line], unit=unit, restarts=run.books.restart_steps, from_zero=True)
+
+
+PICTURES = (
+    Picture("loss", "Loss", "Cross-entropy on training and held-out text.", loss),
+    Picture("learning_rate", "Learning rate", "Warm-up and decay, as scheduled.", learning_rate),
+    Picture("tokens_per_second", "Speed", "Tokens trained on per second, by all workers together.", tokens_per_second),
+    Picture(
+        "fidelity",
+        "Fidelity of the gradient",
+        "Distance from BPTT by layer: residual solid, estimated error dashed.",
+        fidelity,
+    ),
+    Picture("cost", "Cost", "What was spent by each step, repeated steps included.", money),
+    Picture("gradient_norm", "Gradient norm", "Of the whole gradient, before it is clipped.", gradient_norm),
+)
