@@ -4,7 +4,6 @@ Other ranks hold none of it; nothing here touches the model. Losses are nats per
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ssrnn_dist.config import RunConfig
@@ -125,14 +124,12 @@ class Books:
             "stopped": stopped,
         }
         write_json_atomic(self.config.folder / "summary.json", summary)
-        if not stopped:
-            self._publish(build_report(self.config.folder).html)
+        self.tracker.artifact(self.config.folder / "config.yaml")
+        self.tracker.artifact(self.config.folder / "summary.json")
+        if self.config.tracking.report and not stopped:
+            self.tracker.artifact(build_report(self.config.folder).html)
         self.close("KILLED" if stopped else "FINISHED")
         return summary
-
-    def _publish(self, report: Path) -> None:
-        for path in (self.config.folder / "config.yaml", self.config.folder / "summary.json", report):
-            self.tracker.artifact(path)
 
     def close(self, status: str) -> None:
         """End the MLflow run with FINISHED, KILLED or FAILED, and close the files."""

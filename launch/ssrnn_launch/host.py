@@ -151,8 +151,10 @@ def _follow(fitting: _Fit, board: Any, view: View, stop: StopSignals, logs: Path
             asked_at = time.monotonic()
             board.request_stop.remote()
             view.note("stopping: saving a checkpoint (once more to end at once)")
-        if stop.insisted or asked_at is not None and time.monotonic() - asked_at > STOP_SECONDS:
-            raise Stopped("ended without a new checkpoint; the same command goes on from the newest one", stop.number or 2)
+        if stop.insisted or (asked_at is not None and time.monotonic() - asked_at > STOP_SECONDS):
+            raise Stopped(
+                "ended without a new checkpoint; the same command goes on from the newest one", stop.number or 2
+            )
 
 
 def _news(board: Any) -> News:

@@ -31,8 +31,13 @@ class TrainResult:
 
 
 def absolute_paths(config: RunConfig) -> RunConfig:
-    """The config with its folders as seen from anywhere on this machine."""
-    data = config.data.model_copy(update={"index": str(Path(config.data.index).absolute())})
+    """The config with its files and folders as seen from anywhere on this machine."""
+    build = config.data.build
+    if build is not None:
+        sources = [each if each == "stdlib:" else str(Path(each).absolute()) for each in build.sources]
+        tokenizer = None if build.tokenizer is None else str(Path(build.tokenizer).absolute())
+        build = build.model_copy(update={"sources": sources, "tokenizer": tokenizer})
+    data = config.data.model_copy(update={"index": str(Path(config.data.index).absolute()), "build": build})
     return config.model_copy(update={"run_root": str(Path(config.run_root).absolute()), "data": data})
 
 
@@ -50,9 +55,10 @@ def train_locally(config: RunConfig, *, fresh: bool = False) -> TrainResult:
         ensure_corpus(config)
         _open_corpus(config)
         summary, stop = _train(config)
-    ended = "stopped" if summary.get("stopped") else "trained"
     seconds = time.monotonic() - began
-    return TrainResult(config, ended, summary, seconds, stop.number if ended == "stopped" else None)
+    if summary.get("stopped"):
+        return TrainResult(config, "stopped", summary, seconds, stop.number)
+    return TrainResult(config, "trained", summary, seconds)
 
 
 def _open_corpus(config: RunConfig) -> None:

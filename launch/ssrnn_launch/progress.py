@@ -26,7 +26,9 @@ def event_line(kind: str, fields: dict[str, Any]) -> str:
     """One line for what happened to a run besides its steps."""
     if kind == "worker_failed":
         return f"worker {fields['rank']} failed: {fields['error']}"
-    told = "  ".join(f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in fields.items())
+    told = "  ".join(
+        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in fields.items()
+    )
     return f"{kind}  {told}" if told else kind
 
 

@@ -9,19 +9,17 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
-
-import psutil
+from typing import IO, Any
 
 from ssrnn_dist.problems import user_error
+from ssrnn_launch.guard import MARK_VARIABLE, end_marked, guarded
 from ssrnn_launch.problems import LaunchFailed
 
 OBJECT_STORE_BYTES = 120_000_000  # Ray's least is 75 MB; nothing big goes through it
 FOLDER_PREFIX = "ssrnn-ray-"
-KILL_SECONDS = 3.0
 
 # Without the first, Ray takes 127.0.0.1 for the machine's outward address and listens on every interface.
 COMMON_ENVIRONMENT = {
@@ -31,8 +29,11 @@ COMMON_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # it asks for drains of nodes
     "RAY_enable_metrics_collection": "0",
 }
+
+CLUSTER_KEYS = ("RAY_CHDIR_TO_TRIAL_DIR", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "RAY_USAGE_STATS_ENABLED")
 
 
 def worker_environment(gpus_per_worker: int) -> dict[str, str]:
@@ -46,24 +47,15 @@ def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator
     """Start Ray on loopback and connect to it; in the end none of its processes and none of its files is left.
 
     Where the run fails, Ray's own logs are kept in logs/ray."""
-    os.environ.update({**COMMON_ENVIRONMENT, **environment})
+    mark = secrets.token_hex(16)
+    os.environ.update({**COMMON_ENVIRONMENT, **environment, MARK_VARIABLE: mark})
     os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)})
     logging.getLogger("ray").setLevel(logging.ERROR)
     import ray
 
-    others = {process.pid for process in psutil.Process().children(recursive=True)}
-    with _own_folder() as folder:
+    with _own_folder() as folder, guarded(mark, folder):
         try:
-            ray.init(
-                "local",
-                _node_ip_address="127.0.0.1",
-                _temp_dir=str(folder),
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-            )
+            _start(ray, cpus, folder)
             yield
         except LaunchFailed:
             _keep_logs(folder, logs / "ray")
@@ -72,13 +64,38 @@ def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator
             _keep_logs(folder, logs / "ray")
             raise LaunchFailed(f"Ray failed: {' '.join(str(error).split())[:200]}", str(logs / "ray")) from error
         finally:
-            end_processes(ray.shutdown, others)
+            _end(ray, mark)
+
+
+def _start(ray: Any, cpus: int, folder: Path) -> None:
+    try:
+        ray.init(
+            "local",
+            _node_ip_address="127.0.0.1",
+            _temp_dir=str(folder),
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+        )
+    except (RuntimeError, OSError, ValueError) as error:
+        raise LaunchFailed(f"Ray did not start: {' '.join(str(error).split())[:200]}") from error
+
+
+def _end(ray: Any, mark: str) -> None:
+    """Ray's own shutdown, then the end of what it has left."""
+    with contextlib.suppress(Exception):
+        ray.shutdown()
+    left = end_marked(mark, spare=frozenset({os.getpid()}))
+    if left:
+        raise LaunchFailed(f"processes that do not end: {', '.join(map(str, left))}")
 
 
 @contextmanager
 def connected_ray(address: str) -> Iterator[None]:
     """Connect to a cluster that stands; UserError where there is none, or none that takes our token."""
-    os.environ.update({key: value for key, value in COMMON_ENVIRONMENT.items() if not key.startswith("RAY_ENABLE")})
+    os.environ.update({key: COMMON_ENVIRONMENT[key] for key in CLUSTER_KEYS})
     logging.getLogger("ray").setLevel(logging.ERROR)
     import ray
 
@@ -89,25 +106,13 @@ def connected_ray(address: str) -> Iterator[None]:
         raise user_error("cluster.address", f"{address}: {came}", "the address of a running head is wanted") from None
     except (ray.exceptions.AuthenticationError, RuntimeError) as error:
         came = f"{address}: the cluster turned us down ({' '.join(str(error).split())[:160]})"
-        raise user_error("cluster.address", came, "its token is wanted in RAY_AUTH_TOKEN or ~/.ray/auth_token") from None
+        raise user_error(
+            "cluster.address", came, "its token is wanted in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        ) from None
     try:
         yield
     finally:
         ray.shutdown()
-
-
-def end_processes(shutdown: Callable[[], object], others: set[int]) -> None:
-    """Shut Ray down, then end by pid what is left of this process's descendants but the others'."""
-    mine = [process for process in psutil.Process().children(recursive=True) if process.pid not in others]
-    with contextlib.suppress(Exception):
-        shutdown()
-    _, left = psutil.wait_procs(mine, timeout=0.5)
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    _, left = psutil.wait_procs(left, timeout=KILL_SECONDS)
-    if left:
-        raise LaunchFailed(f"processes that do not end: {', '.join(str(process.pid) for process in left)}")
 
 
 @contextmanager

@@ -17,7 +17,8 @@ class StopSignals:
         self.count = 0
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.number, self.count = self.number or number, self.count + 1
+        self.number = self.number or number
+        self.count += 1
 
     @property
     def asked(self) -> bool:
@@ -30,7 +31,7 @@ class StopSignals:
     @contextmanager
     def watching(self) -> Iterator["StopSignals"]:
         before: dict[int, Any] = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
             before[number] = signal.signal(number, self._note)
         try:
             yield self

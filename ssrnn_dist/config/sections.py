@@ -110,6 +110,7 @@ class TrackingSection(Section):
 
     uri: str | None = Field(None, description="MLflow tracking server; null: SQLite in run_root")
     experiment: str = Field("ssrnn", min_length=1)
+    report: bool = Field(True, description="draw report.html and its pictures when the run is complete")
 
 
 class CostSection(Section):

@@ -108,7 +108,8 @@ class Tracker:
         address = shlex.quote(without_password(uri))
         if urlsplit(uri).scheme in SERVERS:
             return f"python -m webbrowser {address}"
-        return f"MLFLOW_DISABLE_TELEMETRY=true {_mlflow_command()} ui --host 127.0.0.1 --backend-store-uri {address}"
+        serve = f"{_mlflow_command()} ui --host 127.0.0.1 --workers 1"  # its usual four take a minute to start
+        return f"MLFLOW_DISABLE_TELEMETRY=true {serve} --backend-store-uri {address}"
 
     @property
     def _shown_uri(self) -> str:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ssrnn_kernels.feedback_scan.shapes import ScanInputs, accumulation_dtype
 
-CAST_STEPS = 32  # other types are cast to the accumulation type this many steps at a time, so that they stay in cache
+CAST_STEPS = 64  # other types are cast to the accumulation type this many steps at a time, so that they stay in cache
 
 
 def scan_torch_into(inputs: ScanInputs, delta_BTSD: Tensor) -> None:

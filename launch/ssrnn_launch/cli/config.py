@@ -7,11 +7,15 @@ import typer
 from ssrnn_launch.cli import output
 from ssrnn_launch.cli.options import ConfigArgument, DebugOption, JsonOption, SetOption, overrides
 
-app = typer.Typer(no_args_is_help=True, help="Look at configs.\n\nExample: ssrnn config validate launch/configs/laptop.yaml")
+app = typer.Typer(
+    no_args_is_help=True, help="Look at configs.\n\nExample: ssrnn config validate launch/configs/laptop.yaml"
+)
 
 
 @app.command()
-def show(config: ConfigArgument, set_values: SetOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+def show(
+    config: ConfigArgument, set_values: SetOption = None, json: JsonOption = False, debug: DebugOption = False
+) -> None:
     """Print the config with every default filled in.
 
     Example: ssrnn config show launch/configs/laptop.yaml --set train.steps=100

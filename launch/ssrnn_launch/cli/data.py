@@ -8,7 +8,9 @@ import typer
 from ssrnn_launch.cli import output
 from ssrnn_launch.cli.options import DebugOption, JsonOption
 
-app = typer.Typer(no_args_is_help=True, help="Build and look at corpora.\n\nExample: ssrnn data build notes/ --out corpora/notes")
+app = typer.Typer(
+    no_args_is_help=True, help="Build and look at corpora.\n\nExample: ssrnn data build notes/ --out corpora/notes"
+)
 
 
 @app.command()
@@ -24,7 +26,9 @@ def build(
     text_field: Annotated[str, typer.Option(help="The field of a .jsonl record that holds its text.")] = "text",
     seed: Annotated[int, typer.Option(help="Which documents are held out.")] = 0,
     shard_tokens: Annotated[int | None, typer.Option(help="Tokens of a shard; by size where not given.")] = None,
-    on_invalid: Annotated[str, typer.Option(help="What becomes of text that is no UTF-8: skip, replace, error.")] = "skip",
+    on_invalid: Annotated[
+        str, typer.Option(help="What becomes of text that is no UTF-8: skip, replace, error.")
+    ] = "skip",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a corpus that stands at --out.")] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -91,7 +95,9 @@ def _show(found: dict) -> None:
     output.table(columns, rows)
     for reason, count in found["skipped"].items():
         output.say(f"skipped {count:,}: {reason}")
-    lengths = [[f"{each['from']:,} – {each['below'] - 1:,}", f"{each['documents']:,}"] for each in found["length_histogram"]]
+    lengths = [
+        [f"{each['from']:,} – {each['below'] - 1:,}", f"{each['documents']:,}"] for each in found["length_histogram"]
+    ]
     output.table(["tokens of a document", f"documents in {found['shards_read']} shards"], lengths)
     for document in found["documents"]:
         output.say(f"{document['shard']}: {document['head'][:100]!r}")

@@ -13,11 +13,15 @@ from ssrnn_launch.cli.options import DebugOption, JsonOption
 def generate(
     checkpoint: Annotated[Path, typer.Argument(help="A run's folder, or one of its checkpoints.")],
     prompt: Annotated[str | None, typer.Option(help="The text to go on from; may be empty.")] = None,
-    prompt_file: Annotated[str | None, typer.Option(metavar="FILE", help="Read the prompt from a file; - is stdin.")] = None,
+    prompt_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Read the prompt from a file; - is stdin.")
+    ] = None,
     max_tokens: Annotated[int, typer.Option(help="Stop after so many tokens.")] = 256,
     temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Sample among the k likeliest tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Sample among the likeliest that hold p of the probability.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Sample among the likeliest that hold p of the probability.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
     json: JsonOption = False,
     debug: DebugOption = False,

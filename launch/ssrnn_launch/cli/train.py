@@ -2,7 +2,6 @@
 
 import typer
 
-
 from ssrnn_launch.cli.options import (
     ConfigArgument,
     DebugOption,
@@ -36,5 +35,3 @@ def train(
     show_summary(result)
     if result.stopped_by is not None:
         raise typer.Exit(128 + result.stopped_by)
-
-

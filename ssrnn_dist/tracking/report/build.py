@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssrnn_dist.files import write_bytes_atomic, write_text_atomic
-from ssrnn_dist.tracking.report import drawing
+from ssrnn_dist.tracking.report import drawing, numbers
 from ssrnn_dist.tracking.report.pictures import PICTURES
 from ssrnn_dist.tracking.report.source import RunSource, read_run
 
@@ -103,13 +103,13 @@ def cards_of(run: RunSource) -> list[Card]:
     return [
         Card("Validation", _number(run.headline("valid_bits_per_byte"), ".3f"), "bits per byte"),
         Card("Perplexity", _number(run.headline("valid_perplexity"), ".4g"), "validation, per token"),
-        Card("Tokens", _text(drawing.count(run.headline("tokens"))), "trained on"),
-        Card("Speed", _text(drawing.count(_finite(run.headline("tokens_per_second")))), "tokens per second"),
+        Card("Tokens", _text(numbers.count(run.headline("tokens"))), "trained on"),
+        Card("Speed", _text(numbers.count(_finite(run.headline("tokens_per_second")))), "tokens per second"),
         Card("Worker hours", _number(hours, ".3g"), "over all restarts"),
         Card(
             "Cost",
-            drawing.dollars(cost) if cost is not None else "no price given",
-            f"{drawing.dollars(per_million)} per million tokens" if per_million is not None else "US dollars",
+            numbers.dollars(cost) if cost is not None else "no price given",
+            f"{numbers.dollars(per_million)} per million tokens" if per_million is not None else "US dollars",
         ),
         Card("Restarts", f"{restarts:,}", "none" if not restarts else f"{_counted(repeated, 'step')} repeated"),
         Card("Goodput", _number(goodput and 100 * goodput, ".4g", "%"), "steps not repeated"),

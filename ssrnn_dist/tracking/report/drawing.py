@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ssrnn_dist.tracking.report import numbers
 from ssrnn_dist.tracking.report.source import Series
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _scale(axes: Any, lines: Sequence[Line], *, log_axis: bool, from_zero: bool,
     margin = 0.02 * (last - first) or 1.0
     axes.set_xlim(0 if first < 0.1 * last else first - margin, last + margin)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: count(step)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: numbers.count(step)))
     if log_axis:
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_major_formatter(LogFormatterSciNotation())
@@ -143,7 +144,7 @@ def _scale(axes: Any, lines: Sequence[Line], *, log_axis: bool, from_zero: bool,
         _widen_to_a_decade(axes)
         return
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: numbers.tick(value)))
     values = [each for line in lines for each in thinned(line.series)[1] if math.isfinite(each)]
     low, high = min(values), max(values)
     if hug_the_tail:
@@ -222,7 +223,7 @@ def _height_of_end(axes: Any, series: Series, log_axis: bool) -> float:
 
 
 def spread(heights: Sequence[float], distance: float) -> list[float]:
-    """Ascending heights moved as little as is simple until neighbours are a distance apart, inside 0 to 1 if they fit."""
+    """Ascending heights, moved until neighbours are a distance apart, below 1 where they fit there."""
     moved: list[float] = []
     for height in heights:
         moved.append(max(height, moved[-1] + distance) if moved else height)
@@ -240,50 +241,6 @@ def layer_colour(index: int, layers: int) -> str:
     shade = index / max(1, layers - 1)
     light, dark = (122, 178, 219), (0, 40, 84)
     return "#" + "".join(f"{round(a + (b - a) * shade):02x}" for a, b in zip(light, dark, strict=True))
-
-
-def tick(value: float) -> str:
-    """An axis label: short, with k and M for large numbers."""
-    if value and abs(value) < 1e-4:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-    return count(value) if abs(value) >= 10_000 else f"{value:,.10g}"
-
-
-def number(value: float | None) -> str:
-    """Three digits; NaN stays NaN, as a run that diverged must not look well."""
-    if value is None:
-        return ""
-    if math.isnan(value):
-        return "NaN"
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
-
-
-def scientific(value: float | None) -> str:
-    return "" if value is None else tick(float(f"{value:.2g}"))
-
-
-def count(value: float | None) -> str:
-    """1,234 or 12.3k or 4.56M."""
-    if value is None:
-        return ""
-    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if letter == 'k' else size):.3g}{letter}" if abs(value) < 1e15 else f"{value:.2e}"
-    return f"{value:,.0f}"
-
-
-def dollars(value: float | None) -> str:
-    """$0.0042, $1.23 or $12,345: cents where they matter, more digits where a cent is too coarse."""
-    if value is None:
-        return ""
-    if value and abs(value) < 0.1:
-        return f"${float(f'{value:.2g}'):.12f}".rstrip("0")
-    return f"${value:,.2f}" if abs(value) < 1000 else f"${value:,.0f}"
-
-
-def hours(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g} h" if value < 1000 else f"{value:,.0f} h"
 
 
 def svg_bytes(drawn: "Figure") -> bytes:

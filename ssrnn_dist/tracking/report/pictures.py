@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ssrnn_dist.tracking.report import drawing
+from ssrnn_dist.tracking.report import drawing, numbers
 from ssrnn_dist.tracking.report.drawing import Line
 from ssrnn_dist.tracking.report.source import RunSource
 
@@ -27,27 +27,27 @@ class Picture:
 def loss(run: RunSource) -> "Figure":
     train, valid = run.series("train_loss"), run.series("valid_loss")
     lines = [
-        Line(train, "training", drawing.BLUE, drawing.number(train.end)),
-        Line(valid, "validation", drawing.ORANGE, drawing.number(valid.end), markers=True),
+        Line(train, "training", drawing.BLUE, numbers.number(train.end)),
+        Line(valid, "validation", drawing.ORANGE, numbers.number(valid.end), markers=True),
     ]
     return drawing.figure(lines, unit="nats per token", restarts=run.books.restart_steps, hug_the_tail=True)
 
 
 def learning_rate(run: RunSource) -> "Figure":
     series = run.series("learning_rate")
-    lines = [Line(series, "", drawing.BLUE, drawing.scientific(series.last))]
+    lines = [Line(series, "", drawing.BLUE, numbers.scientific(series.last))]
     return drawing.figure(lines, unit="AdamW's step size", restarts=run.books.restart_steps, from_zero=True)
 
 
 def tokens_per_second(run: RunSource) -> "Figure":
     series = run.series("tokens_per_second")
-    lines = [Line(series, "", drawing.BLUE, drawing.count(series.last))]
+    lines = [Line(series, "", drawing.BLUE, numbers.count(series.last))]
     return drawing.figure(lines, unit="tokens/s, all workers", restarts=run.books.restart_steps, from_zero=True)
 
 
 def gradient_norm(run: RunSource) -> "Figure":
     series = run.series("gradient_norm")
-    lines = [Line(series, "", drawing.BLUE, drawing.number(series.end))]
+    lines = [Line(series, "", drawing.BLUE, numbers.number(series.end))]
     return drawing.figure(lines, unit="norm before clipping", restarts=run.books.restart_steps, from_zero=True)
 
 
@@ -61,7 +61,7 @@ def fidelity(run: RunSource) -> "Figure":
             label = "" if many and index not in (0, len(layers) - 1) else f"{what}, layer {index}"
             colour = drawing.layer_colour(index, len(layers))
             lines.append(Line(series, label, colour, "", dashed=dashed, thin=many))
-    exact = run.config.get("feedback", {}).get("kind") == "exact"
+    exact = (run.config.get("feedback") or {}).get("kind") == "exact"
     empty = "exact: the gradient is BPTT's own" if exact else "not measured yet"
     return drawing.figure(
         lines, unit="relative to the gradient", restarts=run.books.restart_steps, log_axis=True, empty=empty
@@ -73,9 +73,9 @@ def money(run: RunSource) -> "Figure":
     cost, hours = run.series("cost_usd"), run.series("worker_hours")
     priced = bool(cost)
     line = (
-        Line(cost, "", drawing.GREEN, drawing.dollars(cost.last))
+        Line(cost, "", drawing.GREEN, numbers.dollars(cost.last))
         if priced
-        else Line(hours, "", drawing.GREEN, drawing.hours(hours.last))
+        else Line(hours, "", drawing.GREEN, numbers.hours(hours.last))
     )
     unit = "US dollars so far" if priced else "worker hours so far (no price given)"
     return drawing.figure([line], unit=unit, restarts=run.books.restart_steps, from_zero=True)
