@@ -3,6 +3,7 @@
 Time-major inside, so that windows need no copies. B batch, T time, D width, V vocabulary, S a layer's state."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssrnn_dist.config.model import ModelConfig
@@ -22,12 +23,13 @@ class Block(nn.Module):
         self.recurrent = RecurrentLayer(d, d, config.cell, feedback=config.feedback)
         self.mix = nn.Linear(d, d)
         self.norm_mlp = nn.LayerNorm(d)
-        self.mlp = nn.Sequential(nn.Linear(d, hidden), nn.GELU(), nn.Linear(hidden, d))
+        self.mlp_in = nn.Linear(d, hidden)
+        self.mlp_out = nn.Linear(hidden, d)
 
     def forward(self, x_TBD: Tensor, state_BS: Tensor | None, reset_BT: Tensor | None) -> tuple[Tensor, Tensor]:
         y_BTD, new_state_BS = self.recurrent(self.norm_recurrent(x_TBD).transpose(0, 1), state_BS, reset_BT)
         x_TBD = x_TBD + self.mix(y_BTD.transpose(0, 1))
-        return x_TBD + self.mlp(self.norm_mlp(x_TBD)), new_state_BS
+        return x_TBD + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x_TBD)))), new_state_BS
 
 
 class LanguageModel(nn.Module):
@@ -39,25 +41,26 @@ class LanguageModel(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.init_seed)
             self.embedding = nn.Embedding(config.vocab_size, config.d_model)
-            self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+            blocks = [Block(config) for _ in range(config.n_layers)]
+            self.blocks = nn.ModuleList(blocks)
             self.norm = nn.LayerNorm(config.d_model)
             self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-            self._scale_down()
+            self._scale_down(blocks)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
 
-    def _scale_down(self) -> None:
+    def _scale_down(self, blocks: list[Block]) -> None:
         """Small embeddings (they are the output's weights too), and residual branches that add up to order one."""
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.head.weight, std=0.02)
-        for block in self.blocks:
-            for branch in (block.mix, block.mlp[-1]):
-                nn.init.normal_(branch.weight, std=(branch.in_features * 2 * len(self.blocks)) ** -0.5)
+        for block in blocks:
+            for branch in (block.mix, block.mlp_out):
+                nn.init.normal_(branch.weight, std=(branch.in_features * 2 * len(blocks)) ** -0.5)
                 nn.init.zeros_(branch.bias)
 
     @property
     def recurrent_layers(self) -> list[RecurrentLayer]:
-        return [block.recurrent for block in self.blocks]
+        return [module for module in self.modules() if isinstance(module, RecurrentLayer)]
 
     def forward(
         self, tokens_BT: Tensor, state: State | None = None, reset_BT: Tensor | None = None

@@ -3,6 +3,7 @@
 Imports the feedback and the kernels; knows nothing of parallelism. B batch, T time, D state, S states·D."""
 
 import math
+from collections.abc import Callable
 from typing import ClassVar, Self
 
 import torch
@@ -21,7 +22,7 @@ class RecurrentLayer(nn.Module):
     d_input, d_state: widths.  cell: "gru".  n_heads: 1.  feedback: the learning rule (docs/method.md).
     ValueError names the argument, what came and what is allowed."""
 
-    TORCH_CLASSES: ClassVar[dict[str, type[nn.RNNBase]]] = {"gru": nn.GRU}
+    TORCH_CLASSES: ClassVar[dict[str, Callable[..., nn.RNNBase]]] = {"gru": nn.GRU}
 
     def __init__(
         self,
@@ -94,14 +95,14 @@ class RecurrentLayer(nn.Module):
     @classmethod
     def from_torch(cls, module: nn.RNNBase, feedback: FeedbackConfig | None = None) -> Self:
         """A layer with the weights of a torch.nn.GRU of one layer and one direction."""
-        name = next((name for name, kind in cls.TORCH_CLASSES.items() if isinstance(module, kind)), None)
-        if name is None:
-            allowed = ", ".join(f"torch.nn.{kind.__name__}" for kind in cls.TORCH_CLASSES.values())
+        name = module.mode.lower()
+        if name not in cls.TORCH_CLASSES:
+            allowed = ", ".join(f"torch.nn.{each.upper()}" for each in cls.TORCH_CLASSES)
             raise ValueError(f"module: {type(module).__name__}; allowed: {allowed}")
         if module.num_layers != 1 or module.bidirectional or not module.bias:
             raise ValueError("module: more than one layer or direction, or no bias; allowed: one of each, with bias")
         layer = cls(module.input_size, module.hidden_size, name, feedback=feedback)
-        layer = layer.to(device=module.weight_hh_l0.device, dtype=module.weight_hh_l0.dtype)
+        layer = layer.to(next(module.parameters()))
         for ours in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
             getattr(layer, ours).data.copy_(getattr(module, f"{ours}_l0").data)
         return layer
@@ -110,7 +111,7 @@ class RecurrentLayer(nn.Module):
         """The torch.nn module of one layer with these weights, batch first."""
         kind = self.TORCH_CLASSES[self.cell.NAME]
         module = kind(self.d_input, self.d_state, batch_first=True)
-        module = module.to(device=self.weight_hh.device, dtype=self.weight_hh.dtype)
+        module = module.to(self.weight_hh)
         for ours in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
             getattr(module, f"{ours}_l0").data.copy_(getattr(self, ours).data)
         return module
