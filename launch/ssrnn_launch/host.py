@@ -104,9 +104,10 @@ class _TellFailures(UserCallback):
 
 def reason_of(error: BaseException) -> str:
     """A worker's failure in a few words: the exception's own line, not Ray's pages around it."""
-    inner = getattr(error, "_base_exc", None) or getattr(error, "cause", None)
-    if isinstance(inner, BaseException):
-        error = inner
+    for wrapped in ("_base_exc", "health_check_failure", "cause"):
+        inner = getattr(error, wrapped, None)
+        if isinstance(inner, BaseException):
+            return reason_of(inner)
     if isinstance(error, ray.exceptions.RayActorError):
         return "its process ended (killed, or out of memory)"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

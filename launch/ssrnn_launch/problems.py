@@ -10,9 +10,9 @@ from ssrnn_dist.problems import Problem, UserError
 class Stopped(Exception):
     """The user or the cluster told us to stop, and we did."""
 
-    def __init__(self, message: str, signal_number: int) -> None:
+    def __init__(self, message: str, signal_number: int, at_once: bool = False) -> None:
         super().__init__(message)
-        self.signal_number = signal_number
+        self.signal_number, self.at_once = signal_number, at_once
 
 
 class LaunchFailed(RuntimeError):

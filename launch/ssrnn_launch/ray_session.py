@@ -29,11 +29,17 @@ COMMON_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # Ray's own cries between our lines; its log files have them
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # it asks for drains of nodes
     "RAY_enable_metrics_collection": "0",
 }
 
-CLUSTER_KEYS = ("RAY_CHDIR_TO_TRIAL_DIR", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "RAY_USAGE_STATS_ENABLED")
+CLUSTER_KEYS = (
+    "RAY_CHDIR_TO_TRIAL_DIR",
+    "RAY_DEDUP_LOGS_SKIP_REGEX",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
+    "RAY_USAGE_STATS_ENABLED",
+)
 
 
 def worker_environment(gpus_per_worker: int) -> dict[str, str]:
