@@ -7,20 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-os.environ.setdefault("DS_ACCELERATOR", "cuda" if os.environ.get("SSRNN_USES_GPU") == "1" else "cpu")
-
-import deepspeed
 import torch
-from deepspeed.ops import __compatible_ops__
 from torch import Tensor, nn
 
 from ssrnn_data import Batch
 from ssrnn_dist.config.sections import ScaleSection, TrainSection
 from ssrnn_dist.model.language_model import LanguageModel, State
 from ssrnn_dist.world import World
-
-# DeepSpeed would build a shared-memory op with a C++ compiler; gloo does the same sums without one (LOG.md).
-__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 class _LossOf(nn.Module):
@@ -65,7 +58,7 @@ class Engine:
     ) -> None:
         self.model, self.world, self.micro = model, world, micro
         self._tokens_per_batch = train.tokens_per_batch
-        self.deepspeed, *_ = deepspeed.initialize(
+        self.deepspeed, *_ = _deepspeed(world).initialize(
             model=_LossOf(model),
             optimizer=_adamw(model, train),
             config=_deepspeed_config(train, scale, micro.count),
@@ -143,6 +136,18 @@ class Engine:
     def take_increments(self) -> Tensor:
         """(layers, 3): this rank's sums of squares since the last call, to be added over ranks."""
         return torch.stack([layer.feedback.take_increments().cpu() for layer in self.model.recurrent_layers])
+
+
+def _deepspeed(world: World) -> Any:
+    """DeepSpeed, imported once the device is known: it chooses its accelerator then, and takes seconds.
+
+    It would build a shared-memory op with a C++ compiler; gloo does the same sums without one (LOG.md)."""
+    os.environ.setdefault("DS_ACCELERATOR", world.device.type)
+    import deepspeed
+    from deepspeed.ops import __compatible_ops__
+
+    __compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
 
 
 def _adamw(model: LanguageModel, train: TrainSection) -> torch.optim.AdamW:

@@ -6,8 +6,6 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.hooks import StepMetrics
 from ssrnn_launch.board import Board, News
+from ssrnn_launch.machine import WorkerShape
 from ssrnn_launch.problems import LaunchFailed, Stopped, user_error_of
 from ssrnn_launch.progress import View
 from ssrnn_launch.rendezvous import NodeTorchConfig
@@ -27,21 +26,15 @@ from ssrnn_launch.stop_signals import StopSignals
 from ssrnn_launch.worker import work
 
 POLL_SECONDS = 0.25
-STOP_SECONDS = 7.0  # from the first Ctrl-C until the workers are ended whether or not they have saved
 SETTLE_SECONDS = 1.0  # for Ray Train to end by itself once all is said
 
 
-@dataclass(frozen=True)
-class WorkerShape:
-    """What each worker asks of Ray, and the environment that it runs in."""
-
-    cpus: int
-    threads: int | None
-    env_vars: Mapping[str, str]
-
-
-def run_on_ray(config: RunConfig, shape: WorkerShape, view: View, stop: StopSignals) -> dict[str, Any]:
+def run_on_ray(
+    config: RunConfig, shape: WorkerShape, view: View, stop: StopSignals, stop_seconds: float
+) -> dict[str, Any]:
     """Train under Ray Train until the run ends or is told to stop; the summary.
+
+    stop_seconds: from the first Ctrl-C until the workers are ended whether or not they have saved.
 
     UserError: a worker found the input wrong.  LaunchFailed: it cannot go on.
     Stopped: told to stop before there was anything to sum up, or twice."""
@@ -52,7 +45,7 @@ def run_on_ray(config: RunConfig, shape: WorkerShape, view: View, stop: StopSign
     trainer = _trainer(config, shape, board, logs, storage)
     fitting = _Fit(trainer)
     try:
-        return _follow(fitting, board, view, stop, logs)
+        return _follow(fitting, board, view, stop, stop_seconds, logs)
     finally:
         shutil.rmtree(storage, ignore_errors=True)
 
@@ -134,7 +127,9 @@ class _Fit:
         return not self._thread.is_alive()
 
 
-def _follow(fitting: _Fit, board: Any, view: View, stop: StopSignals, logs: Path) -> dict[str, Any]:
+def _follow(
+    fitting: _Fit, board: Any, view: View, stop: StopSignals, stop_seconds: float, logs: Path
+) -> dict[str, Any]:
     """Show what comes and pass on what is asked, until the run ends one way or another."""
     asked_at: float | None = None
     while True:
@@ -152,10 +147,9 @@ def _follow(fitting: _Fit, board: Any, view: View, stop: StopSignals, logs: Path
             asked_at = time.monotonic()
             board.request_stop.remote()
             view.note("stopping: saving a checkpoint (once more to end at once)")
-        if stop.insisted or (asked_at is not None and time.monotonic() - asked_at > STOP_SECONDS):
-            raise Stopped(
-                "ended without a new checkpoint; the same command goes on from the newest one", stop.number or 2
-            )
+        if stop.insisted or (asked_at is not None and time.monotonic() - asked_at > stop_seconds):
+            told = "ended without a new checkpoint; the same command goes on from the newest one"
+            raise Stopped(told, stop.number or 2, at_once=stop.insisted)
 
 
 def _news(board: Any) -> News:

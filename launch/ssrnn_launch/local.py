@@ -14,9 +14,12 @@ from ssrnn_dist.config import RunConfig
 from ssrnn_dist.problems import user_error
 from ssrnn_dist.runs import prepare_run, run_state
 from ssrnn_launch.corpus import ensure_corpus
-from ssrnn_launch.machine import available_cores, fewest_workers, local_share
-from ssrnn_launch.progress import open_view
+from ssrnn_launch.machine import WorkerShape, available_cores, fewest_workers, local_share
+from ssrnn_launch.progress import View, open_view
 from ssrnn_launch.stop_signals import StopSignals
+
+LOCAL_STOP_SECONDS = 7.0  # Ctrl-C ends everything within ten
+CLUSTER_STOP_SECONDS = 80.0  # within what submitted jobs are given: jobs.STOP_WAIT_SECONDS
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,15 @@ def absolute_paths(config: RunConfig) -> RunConfig:
     """The config with its files and folders as seen from anywhere on this machine."""
     build = config.data.build
     if build is not None:
-        sources = [each if each == "stdlib:" else str(Path(each).absolute()) for each in build.sources]
-        tokenizer = None if build.tokenizer is None else str(Path(build.tokenizer).absolute())
+        sources = [each if each == "stdlib:" else _absolute(each) for each in build.sources]
+        tokenizer = None if build.tokenizer is None else _absolute(build.tokenizer)
         build = build.model_copy(update={"sources": sources, "tokenizer": tokenizer})
-    data = config.data.model_copy(update={"index": str(Path(config.data.index).absolute()), "build": build})
-    return config.model_copy(update={"run_root": str(Path(config.run_root).absolute()), "data": data})
+    data = config.data.model_copy(update={"index": _absolute(config.data.index), "build": build})
+    return config.model_copy(update={"run_root": _absolute(config.run_root), "data": data})
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def train_locally(config: RunConfig, *, fresh: bool = False) -> TrainResult:
@@ -69,29 +76,32 @@ def _open_corpus(config: RunConfig) -> None:
 
 
 def _train(config: RunConfig) -> tuple[dict[str, Any], StopSignals]:
+    """On the config's cluster, or on a Ray started for this run."""
     from ssrnn_launch.ray_session import connected_ray, local_ray, worker_environment
 
     scale, stop = config.scale, StopSignals()
     environment = worker_environment(scale.gpus_per_worker)
-    share = local_share(config, available_cores())
     with open_view(config) as view:
         if config.cluster.address:
+            shape = WorkerShape(scale.cpus_per_worker or 1, scale.cpus_per_worker, environment)
             with connected_ray(config.cluster.address):
-                return run_watched(config, scale.cpus_per_worker or 1, scale.cpus_per_worker, environment, view, stop)
+                return _watched(config, shape, view, stop, CLUSTER_STOP_SECONDS), stop
         view.note("starting Ray on 127.0.0.1")
+        share = local_share(config, available_cores())
+        shape = WorkerShape(share.cpus_per_worker, share.threads_per_worker, {})
         with local_ray(share.ray_cpus, environment, config.folder / "logs"):
             _check_gpus(config)
-            return run_watched(config, share.cpus_per_worker, share.threads_per_worker, {}, view, stop)
+            return _watched(config, shape, view, stop, LOCAL_STOP_SECONDS), stop
 
 
-def run_watched(
-    config: RunConfig, cpus: int, threads: int | None, env_vars: dict[str, str], view: Any, stop: StopSignals
-) -> tuple[dict[str, Any], StopSignals]:
-    """run_on_ray with Ctrl-C and SIGTERM watched."""
-    from ssrnn_launch.host import WorkerShape, run_on_ray
+def _watched(
+    config: RunConfig, shape: WorkerShape, view: View, stop: StopSignals, stop_seconds: float
+) -> dict[str, Any]:
+    """The run, with Ctrl-C and SIGTERM watched. Ray, which reads its environment once, is imported only here."""
+    from ssrnn_launch.host import run_on_ray
 
     with stop.watching():
-        return run_on_ray(config, WorkerShape(cpus, threads, env_vars), view, stop), stop
+        return run_on_ray(config, shape, view, stop, stop_seconds)
 
 
 def _check_gpus(config: RunConfig) -> None:

@@ -3,6 +3,7 @@
 Imports the config only."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,15 @@ class LocalShare:
     ray_cpus: int
     cpus_per_worker: int
     threads_per_worker: int
+
+
+@dataclass(frozen=True)
+class WorkerShape:
+    """What each worker asks of Ray, and the environment that it runs in."""
+
+    cpus: int
+    threads: int | None
+    env_vars: Mapping[str, str]
 
 
 def available_cores(cpu_max: str | None = None) -> int:

@@ -8,15 +8,16 @@ import logging
 import os
 import secrets
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from ssrnn_dist.problems import user_error
 from ssrnn_launch.guard import MARK_VARIABLE, end_marked, guarded
-from ssrnn_launch.problems import LaunchFailed
+from ssrnn_launch.problems import LaunchFailed, Stopped
 
 OBJECT_STORE_BYTES = 120_000_000  # Ray's least is 75 MB; nothing big goes through it
 FOLDER_PREFIX = "ssrnn-ray-"
@@ -57,12 +58,18 @@ def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator
     os.environ.update({**COMMON_ENVIRONMENT, **environment, MARK_VARIABLE: mark})
     os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)})
     logging.getLogger("ray").setLevel(logging.ERROR)
+    if "ray" in sys.modules:
+        raise RuntimeError("ray was imported before its environment was set")
     import ray
 
+    orderly = True
     with _own_folder() as folder, guarded(mark, folder):
         try:
             _start(ray, cpus, folder)
             yield
+        except Stopped as stopped:
+            orderly = not stopped.at_once
+            raise
         except LaunchFailed:
             _keep_logs(folder, logs / "ray")
             raise
@@ -70,7 +77,7 @@ def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator
             _keep_logs(folder, logs / "ray")
             raise LaunchFailed(f"Ray failed: {' '.join(str(error).split())[:200]}", str(logs / "ray")) from error
         finally:
-            _end(ray, mark)
+            _end(ray.shutdown if orderly else None, mark)
 
 
 def _start(ray: Any, cpus: int, folder: Path) -> None:
@@ -89,10 +96,11 @@ def _start(ray: Any, cpus: int, folder: Path) -> None:
         raise LaunchFailed(f"Ray did not start: {' '.join(str(error).split())[:200]}") from error
 
 
-def _end(ray: Any, mark: str) -> None:
-    """Ray's own shutdown, then the end of what it has left."""
-    with contextlib.suppress(Exception):
-        ray.shutdown()
+def _end(shutdown: Callable[[], None] | None, mark: str) -> None:
+    """Ray's own shutdown, unless it must be quick, then the end of what is left."""
+    if shutdown is not None:
+        with contextlib.suppress(Exception):
+            shutdown()
     left = end_marked(mark, spare=frozenset({os.getpid()}))
     if left:
         raise LaunchFailed(f"processes that do not end: {', '.join(map(str, left))}")

@@ -90,6 +90,9 @@ def tell(error: BaseException) -> int:
         print(f"{prefix}{line}" + (f" (log: {log})" if log else ""), file=sys.stderr)
     if output.as_json():
         output.emit_json({"error": failure.lines[0], "problems": list(failure.lines), "log": log})
+    if isinstance(error, Stopped) and error.at_once:
+        sys.stderr.flush()
+        os._exit(failure.exit_code)  # Ray's own goodbye would wait for processes that are gone
     return failure.exit_code
 
 

@@ -1,0 +1,105 @@
+"""`ssrnn train` on a Ray of its own: to the end, through the death of a worker, Ctrl-C, and the death of the driver."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.launching import Running, beyond_loopback, only_json, ssrnn, still_alive, tiny, write_config
+
+SUMMARY_KEYS = set(
+    "run mlflow_run_id steps tokens train_loss valid_loss valid_perplexity valid_bits_per_byte tokens_per_second "
+    "feedback_residual restarts worker_hours cost_usd usd_per_million_tokens energy_kwh goodput".split()
+)
+ENDLESS = {"train__steps": 1_000_000, "train__log_every_steps": 5}
+
+
+@pytest.fixture(scope="module")
+def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder in which a run was trained to its end, and how the command ended."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, ssrnn("train", write_config(folder, tiny(corpus)), "--json", cwd=folder)
+
+
+def test_a_run_trains_to_its_end(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, ended = finished
+    assert ended.returncode == 0, ended.stderr
+    summary = only_json(ended.stdout)
+    assert summary.keys() >= SUMMARY_KEYS
+    assert (summary["steps"], summary["workers"], summary["state"]) == (30, 2, "trained")
+    assert summary["cost_usd"] > 0
+    assert (folder / "runs/tiny/report.html").is_file()
+    assert "step 30/30" in ended.stderr
+    assert not (folder / "runs/tiny/.ray-train").exists()
+
+
+def test_again_it_is_only_reported(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, first = finished
+    began = time.monotonic()
+    again = ssrnn("train", folder / "run.yaml", "--json", cwd=folder)
+    assert only_json(again.stdout) == {**only_json(first.stdout), "state": "complete"}
+    assert "starting Ray" not in again.stderr
+    assert time.monotonic() - began < 20
+
+
+def test_killed_worker_ctrl_c_resume_killed_driver(corpus: Path, tmp_path: Path, start: Callable[..., Running]) -> None:
+    config = write_config(tmp_path, tiny(corpus, **ENDLESS))
+    run = start("train", config, cwd=tmp_path)
+    run.wait_for("checkpoint")
+    assert beyond_loopback({run.process.pid, *(each.pid for each in run.tree())}) == []
+
+    run.workers()[1].kill()
+    run.wait_for("worker 1 failed: its process ended")
+    run.wait_for("resumed")
+
+    processes, began = run.tree(), time.monotonic()
+    run.signal_group(signal.SIGINT)
+    assert run.process.wait(timeout=15) == 128 + signal.SIGINT, run.text()
+    assert time.monotonic() - began < 10
+    assert still_alive(processes, within_seconds=1) == []
+    summary = json.loads((tmp_path / "runs/tiny/summary.json").read_text())
+    assert summary["stopped"]
+    assert (tmp_path / f"runs/tiny/checkpoints/step-{summary['steps']:08d}").is_dir()
+    assert "Traceback" not in run.text()
+
+    again = start("train", config, cwd=tmp_path)
+    again.wait_for(f"resumed  step {summary['steps']:,}")
+    processes = again.tree()
+    again.process.kill()
+    assert still_alive(processes, within_seconds=10) == []
+
+
+def test_what_only_a_worker_finds_wrong_is_one_line_and_no_restart(corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(corpus, tmp_path / "corpus")
+    shard = next((tmp_path / "corpus").glob("*train*.tar"))
+    shard.write_bytes(b"\0" * shard.stat().st_size)
+    ended = ssrnn("train", write_config(tmp_path, tiny(tmp_path / "corpus")), cwd=tmp_path)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith(f"error: {shard}")
+    assert len(ended.stderr.splitlines()) == 1
+    assert "failed" not in ended.stdout
+
+
+@pytest.mark.long
+def test_a_second_ctrl_c_ends_at_once(corpus: Path, tmp_path: Path, start: Callable[..., Running]) -> None:
+    run = start("train", write_config(tmp_path, tiny(corpus, **ENDLESS)), cwd=tmp_path)
+    run.wait_for("tokens/s")
+    processes, began = run.tree(), time.monotonic()
+    run.signal_group(signal.SIGINT)
+    time.sleep(0.3)
+    run.signal_group(signal.SIGINT)
+    assert run.process.wait(timeout=10) == 128 + signal.SIGINT
+    assert time.monotonic() - began < 3
+    assert still_alive(processes, within_seconds=2) == []
+
+
+@pytest.mark.long
+def test_more_workers_than_cores(corpus: Path, tmp_path: Path) -> None:
+    ended = ssrnn("train", write_config(tmp_path, tiny(corpus)), "--workers", 5, "--json", cwd=tmp_path, timeout=290)
+    assert ended.returncode == 0, ended.stderr
+    assert only_json(ended.stdout)["workers"] == 5
