@@ -1,7 +1,7 @@
 """How workers find each other: a torch process group whose every socket is on the address that Ray has for the node.
 
 Ray's own TorchConfig opens a store on all interfaces; on a loopback Ray nothing must listen beyond it.
-Imports ray and torch: only for use inside a command."""
+Imports ray: only for use inside a command. Imports torch in the workers only."""
 
 import os
 import socket
@@ -12,9 +12,7 @@ from typing import Any
 import psutil
 import ray
 import ray.train
-import torch.distributed as dist
-from ray.train.backend import Backend
-from ray.train.torch import TorchConfig
+from ray.train.backend import Backend, BackendConfig
 
 COLLECTIVE_TIMEOUT_SECONDS = 300
 
@@ -22,10 +20,13 @@ _listening: dict[str, socket.socket] = {}
 
 
 @dataclass
-class NodeTorchConfig(TorchConfig):
-    """TorchConfig with the sockets on the nodes' own addresses."""
+class NodeTorchConfig(BackendConfig):
+    """A torch process group over the workers.
 
-    timeout_s: int = COLLECTIVE_TIMEOUT_SECONDS
+    backend: gloo or nccl.  timeout_seconds: of a collective."""
+
+    backend: str
+    timeout_seconds: int = COLLECTIVE_TIMEOUT_SECONDS
 
     @property
     def backend_cls(self) -> type[Backend]:
@@ -40,7 +41,7 @@ class _NodeTorchBackend(Backend):
         world_size = len(worker_group)
         joining = [
             worker_group.execute_single_async(
-                rank, _join, backend_config.backend, address, rank, world_size, backend_config.timeout_s
+                rank, _join, backend_config.backend, address, rank, world_size, backend_config.timeout_seconds
             )
             for rank in range(world_size)
         ]
@@ -58,7 +59,12 @@ def _listen() -> tuple[str, int]:
 
 
 def _join(backend: str, address: tuple[str, int], rank: int, world_size: int, timeout_seconds: int) -> None:
+    import torch
+    import torch.distributed as dist
+
     context = ray.train.get_context()
+    if backend == "nccl":
+        torch.cuda.set_device(context.get_local_rank())
     os.environ.update(
         RANK=str(rank),
         WORLD_SIZE=str(world_size),

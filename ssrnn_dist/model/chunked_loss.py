@@ -1,6 +1,6 @@
 """Cross-entropy of a linear output layer in chunks of tokens: the full logits never exist, forward or backward.
 
-The gradients are made while a chunk's logits are at hand: nothing is computed twice. N tokens, D width, V vocabulary."""
+The gradients are made while a chunk's logits are at hand. N tokens, D width, V vocabulary."""
 
 from typing import Any
 
