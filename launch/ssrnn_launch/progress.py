@@ -108,7 +108,7 @@ class BarView(View):
         self._text = bar_text(metrics, self._valid_seen)
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False, style="dim")
+        self._console.print(text, markup=False, highlight=False, style="dim")
 
 
 @contextmanager

@@ -48,13 +48,13 @@ def _problem(detail: Any, values: Any, where: str) -> Problem:
         return _unknown_key([part for part in location if part != "[key]"])
     fields = _fields(location)
     path = ".".join(location) or where
-    if kind == "missing":
-        described = fields[-1].description if fields else None
-        return Problem(path, "missing", f"required: {described}" if described else f"the section {path}: is required")
     union = next((depth for depth, field in enumerate(fields) if _is_union(field)), None)
     if union is not None:  # pydantic tells of each member of the union; the user gave one value
         path = ".".join(location[: union + 1])
         return Problem(path, _shown(_value_at(values, location[: union + 1])), f"allowed: {fields[union].description}")
+    if kind == "missing":
+        described = fields[-1].description if fields else None
+        return Problem(path, "missing", f"required: {described}" if described else f"the section {path}: is required")
     if kind == "value_error" and (own := _OWN_KEY.fullmatch(message)):
         came, _, allowed = own[2].partition(";")
         return Problem(".".join([*location, own[1]]), came.strip(), allowed.strip())

@@ -13,22 +13,9 @@ import pytest
 from tests.helpers.launching import Running, beyond_loopback, only_json, ssrnn, still_alive, tiny, write_config
 
 SUMMARY_KEYS = {
-    "run",
-    "mlflow_run_id",
-    "steps",
-    "tokens",
-    "train_loss",
-    "valid_loss",
-    "valid_perplexity",
-    "valid_bits_per_byte",
-    "tokens_per_second",
-    "feedback_residual",
-    "restarts",
-    "worker_hours",
-    "cost_usd",
-    "usd_per_million_tokens",
-    "energy_kwh",
-    "goodput",
+    *("run", "mlflow_run_id", "steps", "tokens", "train_loss", "valid_loss", "valid_perplexity", "valid_bits_per_byte"),
+    *("tokens_per_second", "feedback_residual", "restarts", "worker_hours", "cost_usd", "usd_per_million_tokens"),
+    *("energy_kwh", "goodput"),
 }
 ENDLESS = {"train__steps": 1_000_000, "train__log_every_steps": 5}
 

@@ -4,6 +4,7 @@ A cell is a module of pure functions with this signature; imports torch only.
 
 Shapes: B batch, T time, D units, S = n_states·D, G = n_gates·D, K = n_saved·D, C = n_coefficients."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from torch import Tensor
@@ -23,10 +24,11 @@ class Cell(Protocol):
     def step(self, inputs_BG: Tensor, hidden_BG: Tensor, state_BS: Tensor) -> Tensor:
         """The definition: the new state (B, S), by operations that autograd can follow."""
 
-    def step_into(
-        self, inputs_BG: Tensor, hidden_BG: Tensor, state_BS: Tensor, saved_BK: Tensor, new_state_BS: Tensor
-    ) -> None:
-        """The same step without autograd or allocation: fills saved_BK and new_state_BS."""
+    def step_views(self, inputs_TBG: Tensor, hidden_BG: Tensor, saved_TBK: Tensor) -> Iterable[tuple[Tensor, ...]]:
+        """Per step, the views that step_into reads and fills; hidden_BG is the same buffer at every step."""
+
+    def step_into(self, views: tuple[Tensor, ...], state_BS: Tensor, new_state_BS: Tensor) -> None:
+        """The same step without autograd or allocation: fills its saved views and new_state_BS."""
 
     def coefficients(self, saved_TBK: Tensor, previous_TBS: Tensor) -> Tensor:
         """(T, B, C, D): the local derivatives, from which all that follows is products."""

@@ -4,6 +4,9 @@
 
 Imports torch only. Shapes as in base.py; gates stand in the order r, z, n; saved are r, z, n and u_n."""
 
+from collections.abc import Iterator
+from itertools import repeat
+
 import torch
 from torch import Tensor
 
@@ -22,13 +25,22 @@ def step(inputs_BG: Tensor, hidden_BG: Tensor, state_BS: Tensor) -> Tensor:
     return candidate + update * (state_BS - candidate)
 
 
-def step_into(inputs_BG: Tensor, hidden_BG: Tensor, state_BS: Tensor, saved_BK: Tensor, new_state_BS: Tensor) -> None:
+def step_views(inputs_TBG: Tensor, hidden_BG: Tensor, saved_TBK: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Per step, the views that step_into works on, made for the whole window at once."""
+    d = hidden_BG.shape[-1] // N_GATES
+    hidden_rz, hidden_n = hidden_BG.split([2 * d, d], dim=-1)
+    inputs = (part.unbind(0) for part in inputs_TBG.split([2 * d, d], dim=-1))
+    saved_rz = saved_TBK[..., : 2 * d].unbind(0)
+    saved = (part.unbind(0) for part in saved_TBK.split(d, dim=-1))
+    return zip(*inputs, saved_rz, *saved, repeat(hidden_rz), repeat(hidden_n), strict=False)
+
+
+def step_into(views: tuple[Tensor, ...], state_BS: Tensor, new_state_BS: Tensor) -> None:
     """The same step without autograd or allocation."""
-    d = state_BS.shape[-1]
-    reset, update, candidate, hidden_n = saved_BK.unflatten(-1, (4, d)).unbind(-2)
-    torch.add(inputs_BG[:, : 2 * d], hidden_BG[:, : 2 * d], out=saved_BK[:, : 2 * d]).sigmoid_()
-    hidden_n.copy_(hidden_BG[:, 2 * d :])
-    torch.addcmul(inputs_BG[:, 2 * d :], reset, hidden_n, out=candidate).tanh_()
+    inputs_rz, inputs_n, gates_rz, reset, update, candidate, u_n, hidden_rz, hidden_n = views
+    torch.add(inputs_rz, hidden_rz, out=gates_rz).sigmoid_()
+    u_n.copy_(hidden_n)
+    torch.addcmul(inputs_n, reset, u_n, out=candidate).tanh_()
     torch.lerp(candidate, state_BS, update, out=new_state_BS)
 
 

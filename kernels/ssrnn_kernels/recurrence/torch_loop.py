@@ -44,12 +44,14 @@ def recur(
     hidden_BG = inputs_TBG.new_empty(n_batch, n_gates)
     weight_DG = weight_hh_GD.t()
     restarts = _steps_with_a_reset(reset_TB, n_steps)
-    for t in range(n_steps):
-        previous = states[t]
+    views = cell.step_views(inputs_TBG, hidden_BG, saved if save else saved.expand(n_steps, -1, -1))
+    after = states.unbind(0)
+    for t, step_views in enumerate(views):
+        previous = after[t]
         if reset_TB is not None and restarts[t]:
             previous = previous.masked_fill(reset_TB[t].unsqueeze(-1), 0)
         torch.addmm(bias_hh_G, previous[:, :d], weight_DG, out=hidden_BG)
-        cell.step_into(inputs_TBG[t], hidden_BG, previous, saved[t if save else 0], states[t + 1])
+        cell.step_into(step_views, previous, after[t + 1])
     return Trajectory(states, saved if save else None)
 
 

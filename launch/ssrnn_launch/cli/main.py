@@ -34,10 +34,10 @@ def main(arguments: list[str]) -> int:
     try:
         result = app(args=arguments, prog_name="ssrnn", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
-        output.forget_stdout()  # whoever read our output has seen enough
-        return 0
     except BaseException as error:
+        if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
+            output.forget_stdout()  # whoever read our output has seen enough
+            return 0
         return errors.tell(error)
     return result if isinstance(result, int) else 0
 

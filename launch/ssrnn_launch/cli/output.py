@@ -73,13 +73,13 @@ def console(stderr: bool = False) -> "Console":
     return made
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(*columns, title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    drawn = Table(*columns, box=box.SIMPLE_HEAD)
     for row in rows:
         drawn.add_row(*(Text(cell, overflow="fold") for cell in row))
     console().print(drawn)
@@ -87,15 +87,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | No
 
 def pairs(rows: Mapping[str, str], title: str | None = None) -> None:
     """Names and values on stdout."""
-    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=title, box=box.SIMPLE, show_header=False, title_justify="left")
+    drawn = Table.grid(padding=(0, 2), pad_edge=True)
     drawn.add_column(style="bold")
     drawn.add_column()
     for name, value in rows.items():
         drawn.add_row(name, Text(value, overflow="fold"))
+    if title is not None:
+        say(title)
     console().print(drawn)
 
 

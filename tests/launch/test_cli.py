@@ -1,0 +1,162 @@
+"""The command: quick help, one line a problem, exit codes, one JSON object."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.helpers.launching import PYTHONPATH, environment, only_json, ssrnn, tiny, write_config
+
+COMMANDS = [
+    *(
+        "quickstart",
+        "data build",
+        "data inspect",
+        "train",
+        "submit",
+        "jobs list",
+        "jobs status",
+        "jobs logs",
+        "jobs stop",
+    ),
+    *("eval", "generate", "report", "config show", "config validate", "config schema"),
+]
+HEAVY = ("torch", "ray", "mlflow", "deepspeed", "matplotlib", "webdataset", "numpy", "tokenizers")
+
+
+@pytest.mark.parametrize("command", ["", "data", "jobs", "config", *COMMANDS])
+def test_help_has_an_example_and_loads_nothing_heavy(command: str, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom ssrnn_launch.cli.main import main\n"
+        f"status = main({[*command.split(), '--help']!r})\n"
+        f"print('LOADED', [name for name in {HEAVY!r} if name in sys.modules])\n"
+        "sys.exit(status)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment(), check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "Example: ssrnn" in ended.stdout
+    assert "LOADED []" in ended.stdout
+    if command in COMMANDS:
+        assert "--json" in ended.stdout
+        assert "--debug" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "begins"),
+    [
+        (["trian"], "error: ssrnn: no such command 'trian'"),
+        (["train"], "error: ssrnn train: missing argument 'CONFIG'; see `ssrnn train --help`"),
+        (["train", "a.yaml", "--workres", "2"], "error: ssrnn train: no such option: --workres"),
+        (["train", "a.yaml", "--workers", "two"], "error: ssrnn train: invalid value for '--workers'"),
+        (["train", "a.yaml"], "error: a.yaml: no such file; "),
+        (["config", "show", "."], "error: .: a folder; "),
+        (["data", "inspect", "nowhere"], "error: "),
+        (["data", "build", "nowhere/*.txt", "--out", "corpus"], "error: "),
+        (["data", "build", "stdlib:", "--out", "corpus", "--on-invalid", "cry"], "error: --on-invalid: 'cry'; "),
+        (["data", "build", "stdlib:", "--out", "corpus", "--holdout", "1.5"], "error: "),
+        (["report", "nowhere"], "error: nowhere: no config.yaml in it; "),
+        (["eval", "nowhere", "nowhere"], "error: nowhere: "),
+        (["generate", "nowhere", "--prompt", "x"], "error: nowhere: "),
+        (
+            ["generate", "nowhere", "--prompt", "x", "--prompt-file", "y"],
+            "error: --prompt-file: --prompt is given too; ",
+        ),
+        (["generate", "nowhere", "--prompt-file", "missing.txt"], "error: missing.txt: No such file or directory; "),
+        (["submit", "run.yaml", "--address", "http://127.0.0.1:1"], "error: --address: nothing answers at "),
+        (["jobs", "list", "--address", "no address"], "error: --address: "),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_2(words: list[str], begins: str, tmp_path: Path) -> None:
+    write_config(tmp_path, tiny(tmp_path))
+    given = environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="any")
+    ended = ssrnn(*words, cwd=tmp_path, env=given)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith(begins), ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert ended.stdout == ""
+
+
+def test_with_json_an_error_is_one_object_too(tmp_path: Path) -> None:
+    write_config(tmp_path, {"name": "a", "modle": {}, "data": {"index": "x"}, "train": {"steps": "no"}})
+    ended = ssrnn("config", "validate", "run.yaml", "--json", cwd=tmp_path)
+    assert ended.returncode == 2
+    told = only_json(ended.stdout)
+    assert [line.split(":")[0] for line in told["problems"]] == ["train.steps", "modle"]
+    assert told["error"] == told["problems"][0]
+    assert ended.stderr.splitlines() == [f"error: {line}" for line in told["problems"]]
+    usage = ssrnn("train", "--json", "--nonsense", cwd=tmp_path)
+    assert only_json(usage.stdout)["error"].startswith("ssrnn train: no such option")
+
+
+def test_config_commands(tmp_path: Path) -> None:
+    write_config(tmp_path, tiny(tmp_path))
+    assert ssrnn("config", "validate", "run.yaml", cwd=tmp_path).stdout == "ok: run.yaml\n"
+    shown = ssrnn("config", "show", "run.yaml", "--set", "train.steps=7", cwd=tmp_path).stdout
+    as_json = only_json(ssrnn("config", "show", "run.yaml", "--set", "train.steps=7", "--json", cwd=tmp_path).stdout)
+    assert yaml.safe_load(shown) == as_json
+    assert as_json["train"]["steps"] == 7
+    schema = json.loads(ssrnn("config", "schema", cwd=tmp_path).stdout)
+    assert schema["additionalProperties"] is False
+    assert "train" in schema["properties"]
+
+
+def test_data_build_and_inspect(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.txt").write_text(f"Text number {number}: a few words of it.\n" * 20)
+    words = ["data", "build", tmp_path, "--out", tmp_path / "corpus", "--vocab-size", 300, "--holdout", 0.2, "--json"]
+    built = only_json(ssrnn(*words, cwd=tmp_path).stdout)
+    inspected = ssrnn("data", "inspect", tmp_path / "corpus", "--json", cwd=tmp_path)
+    assert only_json(inspected.stdout) == built
+    assert set(built["splits"]) == {"train", "valid"}
+    table = ssrnn("data", "inspect", tmp_path / "corpus", cwd=tmp_path).stdout
+    assert "tokens of a document" in table
+
+
+def test_a_run_folder_that_cannot_be_written_is_one_line(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    ended = ssrnn("train", write_config(tmp_path, tiny(corpus)), cwd=tmp_path)
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1), ended.stderr
+    assert ended.stderr.startswith("error: ")
+    assert "starting Ray" not in ended.stdout
+
+
+def test_a_missing_corpus_is_told_before_ray_starts(tmp_path: Path) -> None:
+    ended = ssrnn("train", write_config(tmp_path, tiny(tmp_path / "no-corpus")), cwd=tmp_path)
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1), ended.stderr
+    assert "no-corpus" in ended.stderr
+    assert "starting Ray" not in ended.stdout
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    ended = ssrnn("config", "show", "none.yaml", "--debug", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "Traceback" in ended.stderr
+
+
+def test_a_full_disk_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    write_config(tmp_path, tiny(tmp_path))
+    with Path("/dev/full").open("w") as full:
+        ended = ssrnn(
+            "config", "show", "run.yaml", cwd=tmp_path, capture_output=False, stdout=full, stderr=subprocess.PIPE
+        )
+    assert ended.returncode == 1
+    assert "No space left on device" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
+    code = f"{sys.executable} -c 'from ssrnn_launch.cli.main import run; run()' config schema | head -c 5"
+    ended = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        env={**environment(), "PYTHONPATH": PYTHONPATH},
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
