@@ -151,4 +151,8 @@ def _yaml_type(value: Any) -> str:
 
 def to_yaml(config: RunConfig) -> str:
     """The resolved config, every default filled in, as YAML that loads to the same config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    values = config.model_dump(mode="json")
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    if any(line_break in text for line_break in "\x85\u2028\u2029"):  # unescaped, YAML would fold them into spaces
+        text = yaml.safe_dump(values, sort_keys=False)
+    return text
