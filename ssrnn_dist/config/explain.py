@@ -45,7 +45,7 @@ def _problem(detail: Any, values: Any, where: str) -> Problem:
     location = [str(part) for part in detail["loc"]]
     kind, message = detail["type"], str(detail["msg"]).removeprefix("Value error, ")
     if kind in ("extra_forbidden", "invalid_key"):
-        return _unknown_key(location[:-1] if kind == "invalid_key" else location)
+        return _unknown_key(location)
     fields = _fields(location)
     path = ".".join(location) or where
     union = next((depth for depth, field in enumerate(fields) if _is_union(field)), None)
