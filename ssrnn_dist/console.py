@@ -2,6 +2,7 @@
 
 Imports the standard library only; the bar of a terminal is ssrnn_launch's."""
 
+import signal
 import sys
 import time
 from typing import Any, TextIO
@@ -49,6 +50,19 @@ class LineHooks(RunHooks):
     def __init__(self, every_seconds: float = 5.0, file: TextIO | None = None) -> None:
         self.every_seconds, self.file = every_seconds, file or sys.stderr
         self._last = float("-inf")
+        self._stop = False
+
+    def stop_on_signals(self) -> None:
+        """From now on Ctrl-C and SIGTERM end the run after its step, with a checkpoint; a second one ends at once."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _: Any) -> None:
+        self._stop = True
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    def should_stop(self) -> bool:
+        return self._stop
 
     def report(self, metrics: StepMetrics) -> None:
         now = time.monotonic()

@@ -5,13 +5,14 @@ python -m ssrnn_dist.train CONFIG [--set section.key=value]"""
 import sys
 from typing import Any
 
+from ssrnn_data import DataError
 from ssrnn_dist.config import RunConfig, load_config
 from ssrnn_dist.console import LineHooks
 from ssrnn_dist.hooks import RunHooks
-from ssrnn_dist.problems import UserError
+from ssrnn_dist.problems import RunFailed, UserError
 from ssrnn_dist.runs import prepare_run
 from ssrnn_dist.session import open_session
-from ssrnn_dist.world import joined_world
+from ssrnn_dist.world import attempt, joined_world
 
 
 def train(config: RunConfig, hooks: RunHooks | None = None) -> dict[str, Any]:
@@ -37,22 +38,28 @@ def train(config: RunConfig, hooks: RunHooks | None = None) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    """Train the config that the arguments name; 0, or 2 where the input is wrong."""
+    """Train the config that the arguments name; 0: done, 1: it failed, 2: the input is wrong."""
     try:
         if not arguments or arguments[0].startswith("-"):
             print(__doc__, file=sys.stderr)
             return 0 if arguments[:1] == ["--help"] else 2
         overrides = [word for word in arguments[1:] if word != "--set"]
-        config = load_config(arguments[0], overrides)
-        with joined_world(uses_gpu=config.scale.gpus_per_worker > 0) as world:
-            if world.is_first:
-                prepare_run(config)
-            world.first_says(0)
-            train(config, LineHooks())
-    except UserError as error:
-        print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
+        _train_here(load_config(arguments[0], overrides))
+    except (UserError, DataError) as error:
+        print(*(f"error: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
         return 2
+    except RunFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _train_here(config: RunConfig) -> None:
+    hooks = LineHooks()
+    with joined_world(uses_gpu=config.scale.gpus_per_worker > 0) as world:
+        world.all_well(attempt(lambda: prepare_run(config) if world.is_first else None), "preparing the run")
+        hooks.stop_on_signals()
+        train(config, hooks)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Imports torch.distributed; Ray or torchrun may have prepared the group, alone it is a group of one."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -46,6 +46,15 @@ class World:
         if failed.any():
             ranks = ", ".join(str(rank) for rank in failed.nonzero().flatten().tolist())
             raise RuntimeError(f"{what} failed on rank {ranks}")
+
+
+def attempt(action: Callable[[], object]) -> Exception | None:
+    """Do it; the exception that came of it, for World.all_well."""
+    try:
+        action()
+    except Exception as error:
+        return error
+    return None
 
 
 @contextmanager

@@ -3,9 +3,12 @@
 Used by local.py and job_entry.py alike. Imports ray: only for use inside a command."""
 
 import shutil
+import signal
 import threading
 import time
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +32,20 @@ POLL_SECONDS = 0.25
 SETTLE_SECONDS = 1.0  # for Ray Train to end by itself once all is said
 
 
-def run_on_ray(
-    config: RunConfig, shape: WorkerShape, view: View, stop: StopSignals, stop_seconds: float
-) -> dict[str, Any]:
-    """Train under Ray Train until the run ends or is told to stop; the summary.
+@dataclass(frozen=True)
+class Host:
+    """The Ray that a run is on.
 
     stop_seconds: from the first Ctrl-C until the workers are ended whether or not they have saved.
+    what_died: says which of Ray's own processes has died, if one has."""
+
+    stop_seconds: float
+    what_died: Callable[[], str | None] = lambda: None
+
+
+def run_on_ray(config: RunConfig, shape: WorkerShape, view: View, stop: StopSignals, host: Host) -> dict[str, Any]:
+    """Train under Ray Train until the run ends or is told to stop; the summary.
+
 
     UserError: a worker found the input wrong.  LaunchFailed: it cannot go on.
     Stopped: told to stop before there was anything to sum up, or twice."""
@@ -45,7 +56,7 @@ def run_on_ray(
     trainer = _trainer(config, shape, board, logs, storage)
     fitting = _Fit(trainer)
     try:
-        return _follow(fitting, board, view, stop, stop_seconds, logs)
+        return _follow(fitting, board, view, stop, host, logs)
     finally:
         shutil.rmtree(storage, ignore_errors=True)
 
@@ -135,15 +146,16 @@ class _Fit:
         return not self._thread.is_alive()
 
 
-def _follow(
-    fitting: _Fit, board: Any, view: View, stop: StopSignals, stop_seconds: float, logs: Path
-) -> dict[str, Any]:
+def _follow(fitting: _Fit, board: Any, view: View, stop: StopSignals, host: Host, logs: Path) -> dict[str, Any]:
     """Show what comes and pass on what is asked, until the run ends one way or another."""
-    asked_at: float | None = None
+    asked_at, begun = None, False
     while True:
         ended = fitting.ended(POLL_SECONDS)
+        if died := host.what_died():
+            raise LaunchFailed(f"{died}; the same command goes on from the newest checkpoint", str(logs))
         news = _news(board)
         show(news, view)
+        begun = begun or bool(news.posts)
         if news.failure is not None:
             raise _failure(*news.failure, logs)
         if news.summary is not None:
@@ -154,10 +166,19 @@ def _follow(
         if stop.asked and asked_at is None:
             asked_at = time.monotonic()
             board.request_stop.remote()
-            view.note("stopping: saving a checkpoint (once more to end at once)")
-        if stop.insisted or (asked_at is not None and time.monotonic() - asked_at > stop_seconds):
-            told = "ended without a new checkpoint; the same command goes on from the newest one"
-            raise Stopped(told, stop.number or 2, at_once=stop.insisted)
+            view.note("stopping: saving a checkpoint (once more to end at once)" if begun else "stopping")
+        if asked_at is not None:
+            _give_up(stop, begun, time.monotonic() - asked_at > host.stop_seconds)
+
+
+def _give_up(stop: StopSignals, begun: bool, too_late: bool) -> None:
+    """Once a stop is asked for: end where nothing can be saved, where the user insists, and where it takes too long."""
+    number = stop.number or signal.SIGINT
+    if not begun:
+        raise Stopped("stopped before the first step", number)
+    if too_late or stop.insisted:
+        told = "ended without a new checkpoint; the same command goes on from the newest one"
+        raise Stopped(told, number, at_once=stop.insisted)
 
 
 def _news(board: Any) -> News:

@@ -4,7 +4,7 @@ Imports ray inside, after everything that can be wrong with the input was checke
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,23 +85,29 @@ def _train(config: RunConfig) -> tuple[dict[str, Any], StopSignals]:
         if config.cluster.address:
             shape = WorkerShape(scale.cpus_per_worker or 1, scale.cpus_per_worker, environment)
             with connected_ray(config.cluster.address):
-                return _watched(config, shape, view, stop, CLUSTER_STOP_SECONDS), stop
+                return _watched(config, shape, view, stop, CLUSTER_STOP_SECONDS, None), stop
         view.note("starting Ray on 127.0.0.1")
         share = local_share(config, available_cores())
         shape = WorkerShape(share.cpus_per_worker, share.threads_per_worker, {})
-        with local_ray(share.ray_cpus, environment, config.folder / "logs"):
+        with local_ray(share.ray_cpus, environment, config.folder / "logs") as what_died:
             _check_gpus(config)
-            return _watched(config, shape, view, stop, LOCAL_STOP_SECONDS), stop
+            return _watched(config, shape, view, stop, LOCAL_STOP_SECONDS, what_died), stop
 
 
 def _watched(
-    config: RunConfig, shape: WorkerShape, view: View, stop: StopSignals, stop_seconds: float
+    config: RunConfig,
+    shape: WorkerShape,
+    view: View,
+    stop: StopSignals,
+    stop_seconds: float,
+    what_died: Callable[[], str | None] | None,
 ) -> dict[str, Any]:
     """The run, with Ctrl-C and SIGTERM watched. Ray, which reads its environment once, is imported only here."""
-    from ssrnn_launch.host import run_on_ray
+    from ssrnn_launch.host import Host, run_on_ray
 
+    host = Host(stop_seconds, what_died) if what_died else Host(stop_seconds)
     with stop.watching():
-        return run_on_ray(config, shape, view, stop, stop_seconds)
+        return run_on_ray(config, shape, view, stop, host)
 
 
 def _check_gpus(config: RunConfig) -> None:

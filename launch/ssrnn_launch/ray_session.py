@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from ssrnn_dist.problems import user_error
 from ssrnn_launch.guard import MARK_VARIABLE, end_marked, guarded
 from ssrnn_launch.problems import LaunchFailed, Stopped
+from ssrnn_launch.stop_signals import last_resort
 
 OBJECT_STORE_BYTES = 120_000_000  # Ray's least is 75 MB; nothing big goes through it
+LAST_RESORT_SECONDS = 9.0
 FOLDER_PREFIX = "ssrnn-ray-"
 
 # Without the first, Ray takes 127.0.0.1 for the machine's outward address and listens on every interface.
@@ -50,10 +55,11 @@ def worker_environment(gpus_per_worker: int) -> dict[str, str]:
 
 
 @contextmanager
-def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator[None]:
+def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator[Callable[[], str | None]]:
     """Start Ray on loopback and connect to it; in the end none of its processes and none of its files is left.
 
-    Where the run fails, Ray's own logs are kept in logs/ray."""
+    Yields a function that says which of Ray's own processes has died, if one has. Where the run fails, Ray's logs are
+    kept in logs/ray. A first Ctrl-C or SIGTERM ends it all in LAST_RESORT_SECONDS, whatever hangs."""
     mark = secrets.token_hex(16)
     os.environ.update({**COMMON_ENVIRONMENT, **environment, MARK_VARIABLE: mark})
     os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)})
@@ -63,10 +69,10 @@ def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator
     import ray
 
     orderly = True
-    with _own_folder() as folder, guarded(mark, folder):
+    with _own_folder() as folder, guarded(mark, folder), last_resort(lambda: _kill(mark, folder), LAST_RESORT_SECONDS):
         try:
             _start(ray, cpus, folder)
-            yield
+            yield _watch_over_ray()
         except Stopped as stopped:
             orderly = not stopped.at_once
             raise
@@ -77,7 +83,7 @@ def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator
             _keep_logs(folder, logs / "ray")
             raise LaunchFailed(f"Ray failed: {' '.join(str(error).split())[:200]}", str(logs / "ray")) from error
         finally:
-            _end(ray.shutdown if orderly else None, mark)
+            _end(ray.shutdown if orderly else None, mark, folder)
 
 
 def _start(ray: Any, cpus: int, folder: Path) -> None:
@@ -92,18 +98,36 @@ def _start(ray: Any, cpus: int, folder: Path) -> None:
             configure_logging=False,
             object_store_memory=OBJECT_STORE_BYTES,
         )
+    except SystemExit:
+        raise Stopped("stopped while Ray was starting", signal.SIGTERM) from None  # Ray's own handler of it
     except (RuntimeError, OSError, ValueError) as error:
         raise LaunchFailed(f"Ray did not start: {' '.join(str(error).split())[:200]}") from error
 
 
-def _end(shutdown: Callable[[], None] | None, mark: str) -> None:
+def _watch_over_ray() -> Callable[[], str | None]:
+    core = {name: each for each in psutil.Process().children() if (name := each.name()) in ("gcs_server", "raylet")}
+
+    def what_died() -> str | None:
+        for name, process in core.items():
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return f"Ray's {name} died"
+        return None
+
+    return what_died
+
+
+def _end(shutdown: Callable[[], None] | None, mark: str, folder: Path) -> None:
     """Ray's own shutdown, unless it must be quick, then the end of what is left."""
     if shutdown is not None:
         with contextlib.suppress(Exception):
             shutdown()
-    left = end_marked(mark, spare=frozenset({os.getpid()}))
+    left = _kill(mark, folder)
     if left:
         raise LaunchFailed(f"processes that do not end: {', '.join(map(str, left))}")
+
+
+def _kill(mark: str, folder: Path) -> list[int]:
+    return end_marked(mark, folder, spare=frozenset({os.getpid()}))
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 Imports the standard library only."""
 
+import os
 import signal
-from collections.abc import Iterator
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -38,3 +41,34 @@ class StopSignals:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def last_resort(end: Callable[[], object], seconds: float) -> Iterator[None]:
+    """While this stands, a SIGINT or SIGTERM ends the process after so many seconds, if it has not ended by itself.
+
+    A thread waits for the signal, so that it works while the main thread is stuck in native code.
+    end: what to do before the process exits with 128 + the signal's number."""
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    over = threading.Event()
+
+    def wait() -> None:
+        while number := reading.recv(1):
+            if number[0] in (signal.SIGINT, signal.SIGTERM):
+                if not over.wait(seconds):
+                    end()
+                    os._exit(128 + number[0])
+                return
+
+    before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    thread = threading.Thread(target=wait, name="last-resort", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        writing.close()
+        thread.join()
+        reading.close()

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import Tensor
 from ssrnn_dist.checkpoint.slices import Slice, copies_for, parse_key
 from ssrnn_dist.files import write_bytes_atomic, write_json_atomic
 from ssrnn_dist.problems import user_error
-from ssrnn_dist.world import World
+from ssrnn_dist.world import World, attempt
 
 VERSION = 1
 MANIFEST = "checkpoint.json"
@@ -47,8 +47,8 @@ def write_checkpoint(
     rank 0.  keep: newest checkpoints that stay.
     Raises on every rank where one could not write (a full disk, say); the older checkpoints are untouched."""
     final, partial = step_folder(root, step), root / f".step-{step:08d}.partial"
-    world.all_well(_attempt(lambda: _clean_slate(partial) if world.is_first else None), "making the checkpoint")
-    world.all_well(_attempt(lambda: _write_rank(partial, world.rank, tensors)), "writing the checkpoint")
+    world.all_well(attempt(lambda: _clean_slate(partial) if world.is_first else None), "making the checkpoint")
+    world.all_well(attempt(lambda: _write_rank(partial, world.rank, tensors)), "writing the checkpoint")
 
     def finish() -> None:
         files = {name: _write_small(partial / name, data) for name, data in beside.items()}
@@ -61,19 +61,11 @@ def write_checkpoint(
         partial.rename(final)
         _forget_old(root, keep)
 
-    error = _attempt(lambda: finish() if world.is_first else None)
+    error = attempt(lambda: finish() if world.is_first else None)
     if error is not None:
         shutil.rmtree(partial, ignore_errors=True)
     world.all_well(error, "finishing the checkpoint")
     return final
-
-
-def _attempt(action: Callable[[], None]) -> Exception | None:
-    try:
-        action()
-    except Exception as error:
-        return error
-    return None
 
 
 def _clean_slate(partial: Path) -> None:

@@ -116,6 +116,7 @@ class Head:
     address: str
     token: str
     mark: str
+    folder: Path
 
     def environment(self, **more: str) -> dict[str, str]:
         return environment(**{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, **more})

@@ -63,8 +63,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
     """`ray start --head`, ended by the pids that carry its mark."""
-    made = Head(f"http://127.0.0.1:{free_port()}", secrets.token_hex(16), secrets.token_hex(16))
     folder = Path(tempfile.mkdtemp(prefix="ssrnn-head-", dir="/tmp"))
+    made = Head(f"http://127.0.0.1:{free_port()}", secrets.token_hex(16), secrets.token_hex(16), folder)
     binaries = Path(sys.executable).parent
     given = {
         MARK_VARIABLE: made.mark,
@@ -87,6 +87,6 @@ def head() -> Iterator[Head]:
         yield made
     finally:
         process.send_signal(signal.SIGTERM)
-        end_marked(made.mark)
+        end_marked(made.mark, folder)
         process.wait(10)
         shutil.rmtree(folder, ignore_errors=True)

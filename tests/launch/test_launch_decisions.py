@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +24,7 @@ from ssrnn_launch.problems import LaunchFailed, Stopped, user_error_of
 from ssrnn_launch.quickstart import quickstart_config
 from ssrnn_launch.ray_session import _own_folder
 from ssrnn_launch.rendezvous import interface_of
-from ssrnn_launch.stop_signals import StopSignals
+from ssrnn_launch.stop_signals import StopSignals, last_resort
 from ssrnn_launch.wheel import build_wheel
 from ssrnn_launch.worker import lasting_failure
 from tests.helpers.launching import REPOSITORY
@@ -153,19 +155,28 @@ def test_a_prompt_is_any_utf8_and_nothing_else(tmp_path: Path) -> None:
         read_prompt(os.fsdecode(b"abc\xff"), None)
 
 
-def sleeper(mark: str) -> subprocess.Popen[bytes]:
+def sleeper(mark: str, **given: Any) -> subprocess.Popen[bytes]:
+    """A process with a child, both of which sleep."""
     child = "import time; time.sleep(60)"
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]); {child}"
-    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, MARK_VARIABLE: mark})
+    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, MARK_VARIABLE: mark}, **given)
 
 
-def test_marked_processes_are_found_and_ended_with_their_children() -> None:
+def test_the_processes_of_a_session_are_found_and_ended_with_their_children(tmp_path: Path) -> None:
     process = sleeper("test-mark-1")
-    while len(marked_processes("test-mark-1")) < 2:
+    while len(marked_processes("test-mark-1", tmp_path)) < 2:
         assert process.poll() is None
-    assert end_marked("test-mark-1") == []
+    assert end_marked("test-mark-1", tmp_path) == []
     assert process.wait(5) == -signal.SIGKILL
-    assert marked_processes("test-mark-1") == []
+    assert marked_processes("test-mark-1", tmp_path) == []
+
+
+def test_a_process_that_lost_its_environment_is_known_by_its_log(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log:
+        process = sleeper("another mark", stdout=log)
+    assert process.pid in marked_processes("test-mark-4", tmp_path)
+    assert end_marked("test-mark-4", tmp_path) == []
+    assert process.wait(5) == -signal.SIGKILL
 
 
 def test_the_guard_ends_what_a_killed_command_leaves(tmp_path: Path) -> None:
@@ -180,16 +191,41 @@ def test_the_guard_ends_what_a_killed_command_leaves(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert orphan.wait(10) == -signal.SIGKILL
-    for _ in range(100):
-        if not folder.exists():
-            break
-        signal.sigtimedwait([], 0.05)
+    until = time.monotonic() + 5
+    while folder.exists() and time.monotonic() < until:
+        time.sleep(0.05)
     assert not folder.exists()
 
 
-def test_a_guard_that_is_not_needed_goes(tmp_path: Path) -> None:
-    with guarded("test-mark-3", tmp_path / "none"):
+def test_the_last_resort_ends_a_process_that_hangs() -> None:
+    code = (
+        "import signal, sys, time\nfrom ssrnn_launch.stop_signals import last_resort\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        "with last_resort(lambda: print('ended', flush=True), 0.3):\n    print('ready', flush=True)\n"
+        "    while True: time.sleep(1)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "launch")}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.stdout.read() == "ended\n"
+    assert process.wait(5) == 128 + signal.SIGTERM
+
+
+def test_the_last_resort_is_not_needed_where_all_ends_in_time() -> None:
+    stop = StopSignals()
+    with stop.watching(), last_resort(lambda: pytest.fail("too early"), 30):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.asked
+
+
+def test_a_guard_spares_the_command_that_it_guards(tmp_path: Path) -> None:
+    folder = tmp_path / "session"
+    folder.mkdir()
+    with (folder / "lock").open("w"), guarded("test-mark-3", folder):
         pass
+    assert not folder.exists()
 
 
 def test_folders_of_killed_commands_are_swept_away_and_those_in_use_are_not() -> None:

@@ -63,7 +63,7 @@ def test_stop_ends_a_run_with_a_checkpoint_and_it_resumes(head: Head, corpus: Pa
     while "tokens/s" not in jobs(head, "logs", job_id, cwd=tmp_path)["logs"]:
         assert time.monotonic() < until
         time.sleep(1)
-    assert beyond_loopback(set(marked_processes(head.mark))) == []
+    assert beyond_loopback(set(marked_processes(head.mark, head.folder))) == []
     assert jobs(head, "stop", job_id, cwd=tmp_path)["status"] == "STOPPED"
     (checkpoint,) = (tmp_path / "runs/tiny/checkpoints").glob("step-*")
     step = json.loads((tmp_path / "runs/tiny/summary.json").read_text())["steps"]
