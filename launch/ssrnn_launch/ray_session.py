@@ -8,9 +8,9 @@ import logging
 import os
 import secrets
 import shutil
-import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,11 +26,13 @@ from ssrnn_launch.stop_signals import last_resort
 OBJECT_STORE_BYTES = 120_000_000  # Ray's least is 75 MB; nothing big goes through it
 LAST_RESORT_SECONDS = 9.0
 FOLDER_PREFIX = "ssrnn-ray-"
+YOUNGEST_SWEPT_SECONDS = 60.0  # a younger folder may be about to be locked
 
 # Without the first, Ray takes 127.0.0.1 for the machine's outward address and listens on every interface.
 COMMON_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_agent_register_timeout_ms": "120000",  # a busy machine takes longer than Ray's 30 s to import its agent
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -59,7 +61,8 @@ def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator
     """Start Ray on loopback and connect to it; in the end none of its processes and none of its files is left.
 
     Yields a function that says which of Ray's own processes has died, if one has. Where the run fails, Ray's logs are
-    kept in logs/ray. A first Ctrl-C or SIGTERM ends it all in LAST_RESORT_SECONDS, whatever hangs."""
+    kept in logs/ray. Ctrl-C or SIGTERM ends it all at once while Ray starts, and in LAST_RESORT_SECONDS
+    later on, whatever hangs."""
     mark = secrets.token_hex(16)
     os.environ.update({**COMMON_ENVIRONMENT, **environment, MARK_VARIABLE: mark})
     os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)})
@@ -69,9 +72,10 @@ def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator
     import ray
 
     orderly = True
-    with _own_folder() as folder, guarded(mark, folder), last_resort(lambda: _kill(mark, folder), LAST_RESORT_SECONDS):
+    with _own_folder() as folder, guarded(mark, folder), last_resort(lambda: _leave(mark, folder), 0.0) as patience:
         try:
-            _start(ray, cpus, folder)
+            _start(ray, cpus, folder)  # nothing to save yet: a signal ends it at once, whatever Ray is doing
+            patience.seconds = LAST_RESORT_SECONDS
             yield _watch_over_ray()
         except Stopped as stopped:
             orderly = not stopped.at_once
@@ -98,8 +102,6 @@ def _start(ray: Any, cpus: int, folder: Path) -> None:
             configure_logging=False,
             object_store_memory=OBJECT_STORE_BYTES,
         )
-    except SystemExit:
-        raise Stopped("stopped while Ray was starting", signal.SIGTERM) from None  # Ray's own handler of it
     except (RuntimeError, OSError, ValueError) as error:
         raise LaunchFailed(f"Ray did not start: {' '.join(str(error).split())[:200]}") from error
 
@@ -124,6 +126,14 @@ def _end(shutdown: Callable[[], None] | None, mark: str, folder: Path) -> None:
     left = _kill(mark, folder)
     if left:
         raise LaunchFailed(f"processes that do not end: {', '.join(map(str, left))}")
+
+
+def _leave(mark: str, folder: Path) -> None:
+    """The end of everything but this process, which exits next."""
+    _kill(mark, folder)
+    if sys.stdout.isatty() or sys.stderr.isatty():
+        print("\x1b[?25h", file=sys.stderr)  # the cursor, which a progress bar hides
+    print("stopped", file=sys.stderr, flush=True)
 
 
 def _kill(mark: str, folder: Path) -> list[int]:
@@ -174,7 +184,8 @@ def _own_folder() -> Iterator[Path]:
 
 def _sweep(folder: Path) -> None:
     with contextlib.suppress(OSError):
-        if folder.stat().st_uid != os.getuid():
+        found = folder.stat()
+        if found.st_uid != os.getuid() or time.time() - found.st_mtime < YOUNGEST_SWEPT_SECONDS:
             return
         with (folder / "lock").open("r+") as lock:
             if _locks(lock):

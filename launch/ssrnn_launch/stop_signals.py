@@ -43,20 +43,27 @@ class StopSignals:
                 signal.signal(number, handler)
 
 
+class Patience:
+    """How long a signal leaves the process to end by itself."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
 @contextmanager
-def last_resort(end: Callable[[], object], seconds: float) -> Iterator[None]:
+def last_resort(end: Callable[[], object], seconds: float) -> Iterator[Patience]:
     """While this stands, a SIGINT or SIGTERM ends the process after so many seconds, if it has not ended by itself.
 
     A thread waits for the signal, so that it works while the main thread is stuck in native code.
     end: what to do before the process exits with 128 + the signal's number."""
     reading, writing = socket.socketpair()
     writing.setblocking(False)
-    over = threading.Event()
+    over, patience = threading.Event(), Patience(seconds)
 
     def wait() -> None:
         while number := reading.recv(1):
             if number[0] in (signal.SIGINT, signal.SIGTERM):
-                if not over.wait(seconds):
+                if not over.wait(patience.seconds):
                     end()
                     os._exit(128 + number[0])
                 return
@@ -65,7 +72,7 @@ def last_resort(end: Callable[[], object], seconds: float) -> Iterator[None]:
     thread = threading.Thread(target=wait, name="last-resort", daemon=True)
     thread.start()
     try:
-        yield
+        yield patience
     finally:
         over.set()
         signal.set_wakeup_fd(before)

@@ -4,6 +4,8 @@ Imports ray inside."""
 
 import secrets
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from ssrnn_dist.config import RunConfig, to_yaml
 from ssrnn_launch.jobs import STOP_WAIT_SECONDS, describe, job_client
 from ssrnn_launch.local import absolute_paths
 from ssrnn_launch.wheel import build_wheel
+
+AGENT_SECONDS = 60.0  # how long a head's agent may take to come up
 
 
 def submit_run(config: RunConfig, address: str, *, fresh: bool = False) -> dict[str, Any]:
@@ -22,7 +26,8 @@ def submit_run(config: RunConfig, address: str, *, fresh: bool = False) -> dict[
         working = Path(scratch) / "run"
         working.mkdir()
         (working / "run.yaml").write_text(to_yaml(config), encoding="utf-8")
-        job_id = client.submit_job(
+        job_id = _when_ready(
+            client.submit_job,
             entrypoint="python -m ssrnn_launch.job_entry run.yaml" + (" --fresh" if fresh else ""),
             submission_id=f"{config.name}-{secrets.token_hex(3)}",
             metadata={"ssrnn_run": config.name, "ssrnn_folder": str(config.folder)},
@@ -33,6 +38,18 @@ def submit_run(config: RunConfig, address: str, *, fresh: bool = False) -> dict[
             },
         )
         return describe(client.get_job_info(job_id))
+
+
+def _when_ready(submit: Callable[..., str], **job: Any) -> str:
+    """Submit; a head that has just started answers before its agent can take a job, so it is asked again."""
+    until = time.monotonic() + AGENT_SECONDS
+    while True:
+        try:
+            return submit(**job)
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(1)
 
 
 def job_environment(config: RunConfig) -> dict[str, str]:

@@ -69,6 +69,7 @@ def head() -> Iterator[Head]:
     given = {
         MARK_VARIABLE: made.mark,
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_agent_register_timeout_ms": "120000",  # a busy machine takes longer than Ray's 30 s to import its agent
         "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
     }
     words = f"""start --head --block --disable-usage-stats --node-ip-address=127.0.0.1 --port={free_port()}

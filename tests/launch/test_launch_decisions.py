@@ -233,6 +233,8 @@ def test_folders_of_killed_commands_are_swept_away_and_those_in_use_are_not() ->
         abandoned = in_use.with_name(in_use.name + "-abandoned")
         abandoned.mkdir()
         (abandoned / "lock").touch()
+        os.utime(abandoned, (0, 0))
+        os.utime(in_use, (0, 0))
         with _own_folder():
             assert in_use.is_dir()
             assert not abandoned.exists()

@@ -79,7 +79,7 @@ def test_what_only_a_worker_finds_wrong_is_one_line_and_no_restart(corpus: Path,
     shutil.copytree(corpus, tmp_path / "corpus")
     shard = next((tmp_path / "corpus").glob("*train*.tar"))
     shard.write_bytes(b"\0" * shard.stat().st_size)
-    ended = ssrnn("train", write_config(tmp_path, tiny(tmp_path / "corpus")), cwd=tmp_path)
+    ended = ssrnn("train", write_config(tmp_path, tiny(tmp_path / "corpus", scale__workers=1)), cwd=tmp_path)
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.startswith(f"error: {shard}")
     assert len(ended.stderr.splitlines()) == 1
@@ -104,3 +104,17 @@ def test_more_workers_than_cores(corpus: Path, tmp_path: Path) -> None:
     ended = ssrnn("train", write_config(tmp_path, tiny(corpus)), "--workers", 5, "--json", cwd=tmp_path, timeout=290)
     assert ended.returncode == 0, ended.stderr
     assert only_json(ended.stdout)["workers"] == 5
+
+
+@pytest.mark.long
+def test_quickstart_does_everything_once(corpus: Path, tmp_path: Path) -> None:
+    changes = [f"data.index={corpus}", "data.build=null", "train.steps=4", "model.d_model=16"]
+    words = ["quickstart", *(word for change in changes for word in ("--set", change))]
+    ended = ssrnn(*words, cwd=tmp_path, timeout=290)
+    assert ended.returncode == 0, ended.stderr
+    for name in ("sample.txt", "report.html", "summary.json"):
+        assert (tmp_path / "runs/quickstart" / name).is_file()
+    assert "open MLflow with" in ended.stdout
+    again = only_json(ssrnn(*words, "--json", cwd=tmp_path).stdout)
+    assert (again["state"], again["steps"]) == ("complete", 4)
+    assert [Path(picture).suffix for picture in again["pictures"]].count(".png") >= 5

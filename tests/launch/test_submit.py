@@ -56,7 +56,9 @@ def test_jobs_tell_of_the_run(submitted: tuple[Path, Any], head: Head) -> None:
 
 
 def test_stop_ends_a_run_with_a_checkpoint_and_it_resumes(head: Head, corpus: Path, tmp_path: Path) -> None:
-    config = write_config(tmp_path, tiny(corpus, train__steps=1_000_000, checkpoint__every_steps=1_000_000))
+    config = write_config(
+        tmp_path, tiny(corpus, train__steps=1_000_000, checkpoint__every_steps=1_000_000, scale__workers=1)
+    )
     sent = ssrnn("submit", config, "--address", head.address, "--json", cwd=tmp_path, env=head.environment())
     job_id = only_json(sent.stdout)["id"]
     until = time.monotonic() + JOB_SECONDS
