@@ -1,0 +1,111 @@
+"""The loop's small decisions as pure functions: learning rate, micro-batches, the next token, what may change."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssrnn_data.lanes import deal_lanes
+from ssrnn_dist.config import check_config
+from ssrnn_dist.config.sections import TrainSection
+from ssrnn_dist.engine import cut_lanes
+from ssrnn_dist.feedback.fidelity import fidelity, worst
+from ssrnn_dist.generate import choose
+from ssrnn_dist.problems import UserError
+from ssrnn_dist.runs import changed_keys, prepare_run, run_state
+from ssrnn_dist.schedule import learning_rate
+
+
+def test_warm_up_and_cosine() -> None:
+    train = TrainSection(steps=100, learning_rate=1.0, warmup_fraction=0.1, final_learning_rate_fraction=0.1)
+    rates = [learning_rate(step, train) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0.1 < rates[-1] < 0.105
+    constant = train.model_copy(update={"schedule": "constant", "warmup_fraction": 0.0})
+    assert {learning_rate(step, constant) for step in range(100)} == {1.0}
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.none() | st.integers(1, 40))
+def test_every_lane_is_in_one_micro_batch_and_all_ranks_run_as_many(lanes: int, world: int, each: int | None) -> None:
+    if world > lanes:
+        return
+    counts = set()
+    for rank in range(world):
+        here = len(deal_lanes(lanes, world, rank))
+        micro = cut_lanes(lanes, here, world, each)
+        rows = [row for span in micro.spans() for row in range(here)[span]]
+        assert rows == list(range(here))
+        counts.add(micro.count)
+        assert all(span.stop - span.start <= (each or lanes) for span in micro.spans())
+    assert len(counts) == 1
+
+
+def test_choices_obey_their_dials() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
+    assert choose(logits, 0, None, None, generator) == 0
+    assert {choose(logits, 1.0, 1, None, generator) for _ in range(50)} == {0}
+    assert {choose(logits, 1.0, 2, None, generator) for _ in range(200)} == {0, 1}
+    assert {choose(logits, 1.0, None, 0.5, generator) for _ in range(50)} == {0}
+    assert {choose(logits, 1.0, None, 0.7, generator) for _ in range(200)} == {0, 1}
+    drawn = torch.tensor([choose(logits, 1.0, None, None, generator) for _ in range(4000)])
+    frequencies = torch.bincount(drawn, minlength=4) / 4000
+    assert torch.allclose(frequencies, logits.softmax(0), atol=0.03)
+
+
+def test_fidelity_is_none_where_nothing_is_known() -> None:
+    assert fidelity(torch.zeros(3)).residual is None
+    growing = fidelity(torch.tensor([4.0, 1.0, 9.0]))
+    assert growing.residual == pytest.approx(2 / 3)
+    assert growing.error_estimate is None
+    shrinking = fidelity(torch.tensor([1.0, 4.0, 9.0]))
+    assert shrinking.error_estimate == pytest.approx(1 / 3)
+    assert worst((0.1, 0.3)) == 0.3
+    assert worst((0.1, None)) is None
+    assert worst(()) is None
+
+
+def config(tmp_path, **changes):
+    values = {"name": "a", "run_root": str(tmp_path / "runs"), "data": {"index": "corpus"}, **changes}
+    return check_config(values)
+
+
+def test_a_resumed_run_keeps_its_mathematics(tmp_path) -> None:
+    was = config(tmp_path)
+    assert (
+        changed_keys(was, config(tmp_path, scale={"workers": 3, "zero_stage": 2}, cost={"usd_per_worker_hour": 1}))
+        == []
+    )
+    changed = changed_keys(was, config(tmp_path, train={"learning_rate": 0.5}, model={"d_model": 8}))
+    assert [key for key, _, _ in changed] == ["model.d_model", "train.learning_rate"]
+    prepare_run(was)
+    with pytest.raises(UserError, match="train.learning_rate.*--fresh"):
+        prepare_run(config(tmp_path, train={"learning_rate": 0.5}))
+    fresh = prepare_run(config(tmp_path, train={"learning_rate": 0.5}), fresh=True)
+    assert fresh.name == "a-2"
+    assert run_state(fresh).state == "new"
+    assert prepare_run(was, fresh=True).name == "a-3"
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path) -> None:
+    folder = tmp_path / "runs" / "a"
+    folder.mkdir(parents=True)
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="holds no run"):
+        prepare_run(config(tmp_path))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        prepare_run(config(tmp_path, run_root=str(tmp_path / "file")))
+
+
+def test_evaluation_numbers() -> None:
+    from ssrnn_dist.evaluate import Evaluation
+
+    even = Evaluation(nats=math.log(2) * 8, tokens=4, text_bytes=8)
+    assert even.bits_per_byte == pytest.approx(1.0)
+    assert even.perplexity == pytest.approx(4.0)
+    assert Evaluation(1e6, 1, 1).perplexity == math.inf

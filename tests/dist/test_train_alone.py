@@ -1,0 +1,80 @@
+"""`python -m ssrnn_dist.train`: the loop with no Ray, its exit codes, Ctrl-C and kill -9."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from worlds import ROOT, rank_environment
+
+from ssrnn_dist.checkpoint.store import why_torn
+
+
+@pytest.fixture
+def start() -> Iterator:
+    """Starts the loop on a config; whatever still runs in the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(config: Path, *words: str) -> subprocess.Popen[str]:
+        environment = {k: v for k, v in rank_environment(0, 1, 0).items() if k not in {"RANK", "WORLD_SIZE"}}
+        command = [sys.executable, "-m", "ssrnn_dist.train", str(config), *words]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=-1, stderr=-2)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], timeout: float = 120) -> None:
+    end = time.monotonic() + timeout
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+def test_ctrl_c_saves_and_kill_leaves_whole_checkpoints_to_go_on_from(runs, start) -> None:
+    config = runs.config("alone", steps=4000, log_every_steps=200)
+    checkpoints = runs.folder("alone") / "checkpoints"
+    first = start(config)
+    wait_for(checkpoints / "step-00000004", first)
+    first.send_signal(signal.SIGINT)
+    output = first.communicate(timeout=60)[0]
+    assert first.returncode == 0, output
+    saved = max(checkpoints.glob("step-*"))
+    assert why_torn(saved) is None
+
+    second = start(config)
+    step = int(saved.name.removeprefix("step-"))
+    wait_for(checkpoints / f"step-{step // 4 * 4 + 8:08d}", second)
+    second.kill()
+    assert f"resumed  step {step}" in second.communicate()[0]
+    whole = [folder for folder in checkpoints.glob("step-*") if why_torn(folder) is None]
+    assert len(whole) >= 2
+    third = start(config)
+    wait_for(checkpoints / f"step-{step // 4 * 4 + 20:08d}", third)
+    third.send_signal(signal.SIGTERM)
+    assert "resumed" in third.communicate(timeout=60)[0]
+    assert third.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--set", "train.stepz=3"], "error: train.stepz: unknown key; did you mean steps?"),
+        (["--set", "data.index=/nowhere"], "error: /nowhere"),
+        (["--set", "train.tokens_per_batch=12000000", "--set", "train.micro_batch_lanes=null"], "error: train split"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_2(runs, start, words: list[str], line: str) -> None:
+    process = start(runs.config("wrong"), "--set", f"name=wrong{abs(hash(line)) % 999}", *words)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 2, output
+    assert line in output
+    assert "Traceback" not in output
