@@ -31,7 +31,9 @@ def job_client(address: str) -> Iterator[Any]:
     except AuthenticationError:
         came = f"the cluster at {address} does not know this token"
         raise user_error("token", came, "the head's token is wanted in RAY_AUTH_TOKEN or ~/.ray/auth_token") from None
-    except ConnectionError:
+    except OSError as error:
+        if not isinstance(error, ConnectionError) and error.errno is not None:
+            raise  # a file of ours; what the HTTP client raises has no number
         raise user_error("--address", f"nothing answers at {address}", "a running head's dashboard is wanted") from None
     except (RuntimeError, ValueError) as error:
         raise _told(address, error) from None

@@ -13,7 +13,7 @@ from ssrnn_dist.checkpoint.load_model import load_model
 from ssrnn_dist.checkpoint.store import Checkpoint, why_torn
 from ssrnn_dist.tracking.history import read_history
 
-pytestmark = pytest.mark.timeout(900)  # the first test pays for all trainings
+pytestmark = pytest.mark.timeout(1500)  # the first test pays for all trainings
 STAGES = (1, 2, 3)
 WORLDS = (1, 2, 3, 5)
 MOVES = [(old, new) for old in STAGES for new in STAGES]

@@ -45,7 +45,7 @@ def start_ranks(world_size: int, script: Path, *arguments: str) -> list[subproce
     ]
 
 
-def run_ranks(world_size: int, script: Path, *arguments: str, timeout: float = 240) -> list[str]:
+def run_ranks(world_size: int, script: Path, *arguments: str, timeout: float = 600) -> list[str]:
     """The output of every rank; an AssertionError with the failing ranks' output where one does not end well."""
     ranks = start_ranks(world_size, script, *arguments)
     outputs = []

@@ -1,8 +1,10 @@
 """The command: quick help, one line a problem, exit codes, one JSON object."""
 
 import json
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -160,3 +162,23 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
         env={**environment(), "PYTHONPATH": PYTHONPATH},
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_server_that_hangs_up_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            while True:
+                try:
+                    server.accept()[0].close()
+                except OSError:
+                    return
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        given = environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="any")
+        ended = ssrnn("jobs", "list", "--address", address, cwd=tmp_path, env=given)
+        server.shutdown(socket.SHUT_RDWR)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: --address: nothing answers at {address}; ")
+    assert len(ended.stderr.splitlines()) == 1
