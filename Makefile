@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-com
 export PYTHONWARNINGS := ignore::FutureWarning
 
 help:
-	@echo "make quickstart   from nothing to a trained model, in two cores' nine minutes"
+	@echo "make quickstart   from nothing to a trained model, in minutes on two cores"
 	@echo "make test         lint, types, import rules and tests (what CI runs)"
 	@echo "make test-long    the tests that take minutes"
 	@echo "make setup        only the environment, in .venv"

@@ -3,7 +3,7 @@
 Other ranks hold none of it; nothing here touches the model. Losses are nats per token, times seconds."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ssrnn_dist.config import RunConfig
@@ -24,8 +24,8 @@ class Stopwatch:
     steps: int = 0
     seconds: float = 0.0
     waited: float = 0.0
-    life_steps: int = field(default=0)
-    life_seconds: float = field(default=0.0)
+    life_steps: int = 0
+    life_seconds: float = 0.0
 
     def add(self, waited: float, trained: float) -> None:
         """One step: how long its batch took to come, and how long it took to learn from it."""

@@ -163,15 +163,10 @@ def _check_same_model(checkpoint: Checkpoint | None, model: ModelConfig) -> None
         return
     where = str(checkpoint.folder)
     stored = model_config(checkpoint.about, where)
-    if replace_feedback(stored, model) != model:
+    if stored.model_copy(update={"feedback": model.feedback}) != model:  # no weight depends on the learning rule
         odd = [name for name in ModelConfig.model_fields if getattr(stored, name) != getattr(model, name)]
         came = ", ".join(f"{name} {getattr(stored, name)}" for name in odd if name != "feedback")
         raise user_error(where, f"a checkpoint of another model ({came})", "the config's model, or --fresh")
-
-
-def replace_feedback(stored: ModelConfig, model: ModelConfig) -> ModelConfig:
-    """The stored model with this run's learning rule, which its weights do not depend on."""
-    return stored.model_copy(update={"feedback": model.feedback})
 
 
 @contextmanager

@@ -97,9 +97,9 @@ def test_only_what_a_restart_may_mend_is_raised_in_a_worker(error: Exception, to
         (LaunchFailed("no", "/log"), 1, "no"),
         (OSError(errno.ENOSPC, "x", "/disk"), 1, "/disk: No space left on device"),
         (
-            PermissionError(errno.EACCES, "x", "/root/x"),
+            PermissionError(errno.EACCES, "x", "/locked/x"),
             2,
-            "/root/x: Permission denied; a path that can be read or written is wanted",
+            "/locked/x: Permission denied; a path that can be read or written is wanted",
         ),
         (KeyboardInterrupt(), 130, "stopped"),
         (Stopped("done", signal.SIGTERM), 143, "done"),
