@@ -63,6 +63,8 @@ def evaluate(
     total = torch.zeros((), dtype=torch.float64)
     state: State | None = None
     for index, batch in enumerate(stream):
+        if state is not None:  # of the lanes that go on, which come first
+            state = tuple(layer[: len(batch.lane_ids_B)] for layer in state)
         nats, state = nats_of(batch, state)
         total += nats.double().cpu()
         if progress is not None:

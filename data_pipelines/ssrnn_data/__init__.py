@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from ssrnn_data.index import CorpusIndex, load_tokenizer
     from ssrnn_data.inspection import inspect_corpus
     from ssrnn_data.lanes import deal_lanes
-    from ssrnn_data.stream import Batch, TokenStream
+    from ssrnn_data.stream import IGNORED_TARGET, Batch, TokenStream
     from ssrnn_data.tokenizer import TextTokenizer, Utf8Streamer
 
 _HOMES = {
+    "IGNORED_TARGET": "stream",
     "Batch": "stream",
     "CorpusIndex": "index",
     "DataError": "errors",
@@ -31,6 +32,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "IGNORED_TARGET",
     "Batch",
     "CorpusIndex",
     "DataError",

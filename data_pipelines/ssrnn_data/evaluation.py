@@ -10,7 +10,7 @@ import numpy as np
 
 from ssrnn_data.errors import data_error
 from ssrnn_data.index import CorpusIndex, as_index
-from ssrnn_data.lanes import ShardSequence, check_counts, check_rank, deal_lanes, split_at_documents
+from ssrnn_data.lanes import ShardSequence, check_counts, check_rank, split_at_documents
 from ssrnn_data.reader import TokenReader, allow_open_files
 from ssrnn_data.stream import IGNORED_TARGET, Batch
 
@@ -20,7 +20,7 @@ class EvaluationStream:
 
     Each lane is a run of consecutive documents. A document's targets are its tokens after <|endoftext|> and then one
     <|endoftext|>, a lane's last document's too. Ragged ends hold <|endoftext|> as input, -100 as target, reset true.
-    There are never more lanes than documents; a rank that gets none yields batches of B = 0.
+    A lane that has ended is left out: a batch's rows are the first B rows of the batch before, and B can come to 0.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class EvaluationStream:
         )
         self.sequence_length = sequence_length
         self._ranges = split_at_documents(self._split.tokens, lanes, self._document_start)
-        self.lanes = self._deal(rank, world_size)
-        longest = max(len(tokens) for tokens in self._ranges)
-        self._batches = -(-longest // sequence_length)
+        longest_first = sorted(range(len(self._ranges)), key=lambda lane: -len(self._ranges[lane]))
+        self.lanes = longest_first[rank::world_size]
+        self._batches = -(-len(self._ranges[longest_first[0]]) // sequence_length)
 
     @property
     def tokens_total(self) -> int:
@@ -81,26 +81,19 @@ class EvaluationStream:
                 reader.close()
 
     def _batch(self, window: int, readers: list[TokenReader], last_B: np.ndarray) -> Batch:
-        """One window of every lane; last_B, the next input of each, is moved on."""
+        """One window of every lane that has not ended; last_B, the next input of each, is moved on."""
         steps, end_of_text = self.sequence_length, self._index.end_of_text
-        row = np.full((len(readers), steps + 1), end_of_text, np.int64)
-        inputs_B = np.zeros(len(readers), np.int64)
-        for place, (lane, reader) in enumerate(zip(self.lanes, readers, strict=True)):
-            left = len(self._ranges[lane]) - window * steps
-            if left > 0:
-                row[place, 0] = last_B[place]
-                reader.fill(row[place, 1 : 1 + min(steps, left - 1)])
-                inputs_B[place] = min(steps, left)
-        last_B[:] = row[:, -1]
-        batch = Batch.from_rows(row, row[:, :-1] == end_of_text, self.lanes)
-        for place, inputs in enumerate(inputs_B.tolist()):
-            batch.targets_BT[place, inputs:] = IGNORED_TARGET
+        left_B = [len(self._ranges[lane]) - window * steps for lane in self.lanes]
+        lanes = [lane for lane, left in zip(self.lanes, left_B, strict=True) if left > 0]
+        row = np.full((len(lanes), steps + 1), end_of_text, np.int64)
+        row[:, 0] = last_B[: len(lanes)]
+        for place in range(len(lanes)):
+            readers[place].fill(row[place, 1 : 1 + min(steps, left_B[place] - 1)])
+        last_B[: len(lanes)] = row[:, -1]
+        batch = Batch.from_rows(row, row[:, :-1] == end_of_text, lanes)
+        for place in range(len(lanes)):
+            batch.targets_BT[place, left_B[place] :] = IGNORED_TARGET
         return batch
-
-    def _deal(self, rank: int, world_size: int) -> range:
-        """This rank's lanes; with fewer lanes than ranks the first ranks get one each."""
-        lanes = len(self._ranges)
-        return deal_lanes(lanes, min(world_size, lanes), rank) if rank < lanes else range(lanes, lanes)
 
     def _document_start(self, offset: int) -> int:
         """The first token at or after offset that begins a document, or the number of tokens."""

@@ -3,7 +3,7 @@
 Shapes: B this rank's lanes, T tokens a window. The only file of the package that imports torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from ssrnn_data.lanes import ShardSequence, check_counts, deal_lanes, lane_offse
 from ssrnn_data.position import Position
 from ssrnn_data.reader import TokenReader, allow_open_files
 
-IGNORED_TARGET = -100
+IGNORED_TARGET = -100  # torch's own default: a position whose target does not count
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Batch:
     lane_ids_B: torch.Tensor
 
     @classmethod
-    def from_rows(cls, row: np.ndarray, reset_BT: np.ndarray, lanes: range) -> "Batch":
+    def from_rows(cls, row: np.ndarray, reset_BT: np.ndarray, lanes: Sequence[int]) -> "Batch":
         """From int64 rows (B, T + 1): inputs and, one later, targets."""
         rows = torch.from_numpy(row)  # cloned: of a single row, .contiguous() would share memory between the two
         return cls(
             tokens_BT=rows[:, :-1].clone(memory_format=torch.contiguous_format),
             targets_BT=rows[:, 1:].clone(memory_format=torch.contiguous_format),
             reset_BT=torch.from_numpy(reset_BT),
-            lane_ids_B=torch.arange(lanes.start, lanes.stop, dtype=torch.int64),
+            lane_ids_B=torch.tensor(lanes, dtype=torch.int64),
         )
 
 

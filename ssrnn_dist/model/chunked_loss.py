@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssrnn_data import IGNORED_TARGET
 from ssrnn_dist.feedback.once import refuse_double_backward
 
 LOGITS_PER_CHUNK = 2**22  # elements, 16 MB in float32
-IGNORED_TARGET = -100
 
 
 def chunked_cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:

@@ -35,13 +35,21 @@ def test_every_target_counts_once(
     for stream in streams:
         batches = list(stream)
         assert len(batches) == len(stream)
-        tokens_BT = torch.cat([batch.tokens_BT for batch in batches], dim=1)
-        targets_BT = torch.cat([batch.targets_BT for batch in batches], dim=1)
-        reset_BT = torch.cat([batch.reset_BT for batch in batches], dim=1)
-        assert torch.equal(reset_BT, tokens_BT == corpus.end_of_text)
-        assert tokens_BT.shape[0] == len(stream.lanes)
-        for tokens, wanted in zip(tokens_BT, targets_BT, strict=True):
+        sizes = [len(batch.lane_ids_B) for batch in batches]
+        assert sizes == sorted(sizes, reverse=True)
+        assert all(
+            torch.equal(batch.lane_ids_B, batches[0].lane_ids_B[:size])
+            for batch, size in zip(batches, sizes, strict=True)
+        )
+        assert sizes[0] == len(stream.lanes)
+        for lane in range(len(stream.lanes)):
+            rows = [batch for batch, size in zip(batches, sizes, strict=True) if lane < size]
+            tokens, wanted = (
+                torch.cat([getattr(batch, name)[lane] for batch in rows]) for name in ("tokens_BT", "targets_BT")
+            )
+            assert torch.equal(torch.cat([batch.reset_BT[lane] for batch in rows]), tokens == corpus.end_of_text)
             counted = wanted != IGNORED_TARGET
+            assert counted[-steps:].any(), "a window without a target"
             assert not counted.long().diff().gt(0).any()
             assert (tokens[~counted] == corpus.end_of_text).all()
             row, goal = tokens[counted].numpy(), wanted[counted].numpy()
