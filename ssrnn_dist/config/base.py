@@ -2,9 +2,13 @@
 
 Imports pydantic only; the command's help must stay quick."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+LARGEST_INTEGER = 2**63 - 1  # what torch's seeds, shapes and counters hold
+PositiveInt = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 
 
 class Section(BaseModel):

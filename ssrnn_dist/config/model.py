@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ssrnn_dist.config.base import Section
+from ssrnn_dist.config.base import NonNegativeInt, PositiveInt, Section
 
 CellName = Literal["gru"]
 FeedbackKind = Literal["exact", "truncated", "stationary", "selective"]
@@ -46,9 +46,10 @@ class FeedbackConfig(Section):
     def combination_is_possible(self) -> "FeedbackConfig":
         if self.decay is not None and self.kind != "stationary":
             raise ValueError(f"decay: {self.decay} with kind: {self.kind}; decay is only for kind: stationary")
-        if self.kind == "exact" and self.refinements:
+        if self.kind in ("exact", "truncated") and self.refinements:
+            why = "needs none" if self.kind == "exact" else "has no flow to refine (selective has)"
             raise ValueError(
-                f"refinements: {self.refinements} with kind: exact; exact needs none: leave refinements at 0"
+                f"refinements: {self.refinements} with kind: {self.kind}; {self.kind} {why}: leave refinements at 0"
             )
         if self.decay == "linspace" and self.refinements:
             raise ValueError(
@@ -61,12 +62,12 @@ class FeedbackConfig(Section):
 class ModelSection(Section):
     """The shape of the language model; the vocabulary's size comes from the corpus."""
 
-    d_model: int = Field(256, ge=1, description="width of the residual stream and of each layer's state")
-    n_layers: int = Field(2, ge=1, description="recurrent blocks: LN, RNN, linear; LN, MLP; both residual")
+    d_model: PositiveInt = Field(256, description="width of the residual stream and of each layer's state")
+    n_layers: PositiveInt = Field(2, description="recurrent blocks: LN, RNN, linear; LN, MLP; both residual")
     cell: CellName = Field("gru", description="the recurrent cell")
     mlp_ratio: float = Field(4.0, gt=0, description="hidden width of the MLP over d_model")
     tie_embeddings: bool = Field(True, description="one matrix for the embedding and the output")
-    init_seed: int = Field(0, ge=0, description="seed of the initial weights, the same for any number of workers")
+    init_seed: NonNegativeInt = Field(0, description="seed of the initial weights, the same for any number of workers")
 
 
 class ModelConfig(ModelSection):

@@ -2,20 +2,18 @@
 
 Each field is read somewhere; its unit is in its name; imports pydantic only."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ssrnn_dist.config.base import Section
-
-PositiveInt = Annotated[int, Field(ge=1)]
+from ssrnn_dist.config.base import NonNegativeInt, PositiveInt, Section
 
 
 class BuildSection(Section):
     """How `train` and `quickstart` build the corpus where it does not stand yet (see `ssrnn data build`)."""
 
     sources: list[str] = Field(min_length=1, description="files, folders or globs; `stdlib:` is Python's own source")
-    vocab_size: int = Field(4096, ge=257, description="entries of the byte-level BPE tokenizer to train")
+    vocab_size: int = Field(4096, ge=257, le=2**31 - 1, description="entries of the byte-level BPE tokenizer to train")
     tokenizer: str | None = Field(None, description="a tokenizer.json to use in place of training one")
     holdout: float = Field(0.02, ge=0, lt=1, description="fraction of the documents held out for validation")
     text_field: str = Field("text", description="the field of a .jsonl record that holds its text")
@@ -45,7 +43,7 @@ class TrainSection(Section):
     beta2: float = Field(0.99, ge=0, lt=1)
     gradient_clip: float = Field(1.0, ge=0, description="largest norm of the global gradient; 0: no clipping")
     precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = Field(0, ge=0, description="order of the data")
+    seed: NonNegativeInt = Field(0, description="order of the data")
     validate_every_steps: PositiveInt | None = Field(None, description="null: only at the end")
     log_every_steps: PositiveInt = Field(10, description="how often metrics are reduced over workers and logged")
 
@@ -84,7 +82,7 @@ class ScaleSection(Section):
     gpus_per_worker: Literal[0, 1] = Field(0, description="a worker is a rank: it has one GPU or none")
     cpus_per_worker: PositiveInt | None = Field(None, description="CPU threads of a worker; null: an even share")
     zero_stage: Literal[1, 2, 3] = Field(1, description="DeepSpeed ZeRO: what is sharded over the workers")
-    max_restarts: int = Field(3, ge=0, description="failures of workers that a run survives before it gives up")
+    max_restarts: NonNegativeInt = Field(3, description="failures of workers that a run survives before it gives up")
 
     @model_validator(mode="after")
     def range_is_ascending(self) -> "ScaleSection":
