@@ -61,9 +61,11 @@ class Books:
         price = config.cost.usd_per_worker_hour
         self.ledger = Ledger(folder / "ledger.jsonl", workers=workers, usd_per_worker_hour=price, from_step=from_step)
         self.history = History(folder / "metrics.jsonl", from_step)
-        self.tracker = Tracker(config, run_folder=folder)
+        self.tracker = Tracker(config, run_folder=folder, warn=lambda message: hooks.event("warning", message=message))
         self.last: StepMetrics | None = None
         hooks.event("resumed" if from_step else "started", step=from_step, tokens=tokens, workers=workers)
+        if price is None:
+            hooks.event("warning", message="no price is given, so the cost is not known: cost.usd_per_worker_hour")
 
     def log(self, logged: Logged, watch: Stopwatch) -> None:
         """Write a logged step down everywhere."""

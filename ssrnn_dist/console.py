@@ -44,6 +44,18 @@ def progress_line(metrics: StepMetrics) -> str:
     return "  ".join(parts)
 
 
+def event_line(kind: str, fields: dict[str, Any]) -> str:
+    """One line for what happened to a run besides its steps."""
+    if kind == "worker_failed":
+        return f"worker {fields['rank']} failed: {fields['error']}"
+    if kind == "warning":
+        return f"warning: {fields['message']}"
+    told = "  ".join(
+        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in fields.items()
+    )
+    return f"{kind}  {told}" if told else kind
+
+
 class LineHooks(RunHooks):
     """Prints a line every few seconds, and each validation and phase."""
 
@@ -72,5 +84,4 @@ class LineHooks(RunHooks):
         print(progress_line(metrics), file=self.file, flush=True)
 
     def event(self, kind: str, **fields: Any) -> None:
-        told = "  ".join(f"{key} {value}" for key, value in fields.items())
-        print(f"{kind}  {told}" if told else kind, file=self.file, flush=True)
+        print(event_line(kind, fields), file=self.file, flush=True)

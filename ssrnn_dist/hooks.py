@@ -45,7 +45,7 @@ class RunHooks:
         """Called on rank 0 with each logged step's numbers."""
 
     def event(self, kind: str, **fields: Any) -> None:
-        """Called on rank 0 as the run goes from phase to phase: start, resumed, checkpoint, validation, end."""
+        """Called on rank 0 as the run goes from phase to phase: started, resumed, checkpoint, warning."""
 
     def should_stop(self) -> bool:
         """Asked on rank 0 before each step; true ends the run on every rank, with a checkpoint."""

@@ -57,12 +57,12 @@ def prepare_run(config: RunConfig, fresh: bool = False) -> RunConfig:
         config = config.model_copy(update={"name": _free_name(config)})
     folder = config.folder
     stored = folder / "config.yaml"
-    if stored.is_file():
+    if stored.is_file() and _has_trained(folder):
         changes = changed_keys(_stored(stored), config)
         if changes:
             hint = f"go on with the old values, or start over beside it with --fresh ({folder} is kept)"
             raise UserError(*(Problem(key, f"{now!r} now, {was!r} in {stored}", hint) for key, was, now in changes))
-    elif folder.exists() and any(folder.iterdir()):
+    elif not stored.is_file() and folder.exists() and any(folder.iterdir()):
         raise user_error(str(folder), "a folder that holds no run", "an empty or a new name is wanted")
     try:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -72,6 +72,11 @@ def prepare_run(config: RunConfig, fresh: bool = False) -> RunConfig:
             str(folder), f"cannot be written ({error.strerror})", "a writable run_root is wanted"
         ) from None
     return config
+
+
+def _has_trained(folder: Path) -> bool:
+    """Did the run come to its first step?  Before that its config may still be mended."""
+    return (folder / "metrics.jsonl").is_file() or any(folder.glob("checkpoints/step-*"))
 
 
 def _stored(path: Path) -> RunConfig:

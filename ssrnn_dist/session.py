@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import torch
 
 from ssrnn_data import Batch, CorpusIndex, EvaluationStream, TokenStream
@@ -19,6 +20,7 @@ from ssrnn_dist.evaluate import Evaluation, evaluate
 from ssrnn_dist.feedback.fidelity import fidelity
 from ssrnn_dist.hooks import RunHooks
 from ssrnn_dist.model import LanguageModel
+from ssrnn_dist.model.language_model import count_parameters
 from ssrnn_dist.problems import RunFailed, user_error
 from ssrnn_dist.schedule import learning_rate
 from ssrnn_dist.world import World
@@ -32,6 +34,7 @@ class Session:
         self.index = CorpusIndex.load(config.data.index)
         train = config.train
         model = ModelConfig(**config.model.model_dump(), vocab_size=self.index.vocab_size, feedback=config.feedback)
+        _check_fits(model, psutil.virtual_memory().total)
         checkpoint = newest_checkpoint(config.folder / "checkpoints", world)
         _check_same_model(checkpoint, model)
         self.stream = TokenStream(
@@ -156,6 +159,15 @@ class Session:
         if self.books is None:
             return {}
         return self.books.finish(self.step, self.progress.tokens, self.valid, self.watch)
+
+
+def _check_fits(model: ModelConfig, memory_bytes: int) -> None:
+    """Every rank makes the initial weights in float32 before they are sharded: these must fit, whatever the rest."""
+    n_parameters = count_parameters(model)
+    if 4 * n_parameters > memory_bytes:
+        came = f"{n_parameters:,} parameters, {4 * n_parameters / 1e9:,.0f} GB in float32"
+        allowed = f"a smaller d_model or n_layers, or a machine with more than {memory_bytes / 1e9:,.0f} GB of memory"
+        raise user_error("model", came, allowed)
 
 
 def _check_same_model(checkpoint: Checkpoint | None, model: ModelConfig) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ssrnn_dist.config import RunConfig
-from ssrnn_dist.console import dollars, duration, progress_line
+from ssrnn_dist.console import dollars, duration, event_line, progress_line
 from ssrnn_dist.hooks import StepMetrics
 from ssrnn_launch.cli import output
 
@@ -20,16 +20,6 @@ if TYPE_CHECKING:
 LINE_EVERY_SECONDS = 5.0
 
 STAGES = {"survey": "reading the sources", "tokenizer": "training the tokenizer", "encode": "writing shards"}
-
-
-def event_line(kind: str, fields: dict[str, Any]) -> str:
-    """One line for what happened to a run besides its steps."""
-    if kind == "worker_failed":
-        return f"worker {fields['rank']} failed: {fields['error']}"
-    told = "  ".join(
-        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in fields.items()
-    )
-    return f"{kind}  {told}" if told else kind
 
 
 def bar_text(metrics: StepMetrics, valid_bits_per_byte: float | None) -> str:

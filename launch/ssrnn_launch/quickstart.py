@@ -37,11 +37,13 @@ def quickstart_config(overrides: list[str]) -> RunConfig:
     return load_config(path, [*overrides, f"scale.workers={workers}"])
 
 
-def what_stands(config: RunConfig) -> list[str]:
+def what_stands(config: RunConfig, fresh: bool = False) -> list[str]:
     """A line for the corpus and one for the run."""
     corpus = corpus_folder(config)
     state = run_state(config)
     words = {"new": "not begun", "resume": f"at step {state.step:,}, goes on", "complete": "complete"}
+    if fresh and config.folder.exists():
+        words = dict.fromkeys(words, "stands and is kept; another begins beside it")
     return [
         f"corpus  {corpus}  {'stands' if (corpus / 'index.json').is_file() else 'not built yet'}",
         f"run     {config.folder}  {words[state.state]}",

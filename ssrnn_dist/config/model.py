@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ssrnn_dist.config.base import NonNegativeInt, PositiveInt, Section
+from ssrnn_dist.config.base import NonNegativeInt, Section
 
 CellName = Literal["gru"]
 FeedbackKind = Literal["exact", "truncated", "stationary", "selective"]
@@ -62,8 +62,8 @@ class FeedbackConfig(Section):
 class ModelSection(Section):
     """The shape of the language model; the vocabulary's size comes from the corpus."""
 
-    d_model: PositiveInt = Field(256, description="width of the residual stream and of each layer's state")
-    n_layers: PositiveInt = Field(2, description="recurrent blocks: LN, RNN, linear; LN, MLP; both residual")
+    d_model: int = Field(256, ge=1, le=2**20, description="width of the residual stream and of each layer's state")
+    n_layers: int = Field(2, ge=1, le=10_000, description="recurrent blocks: LN, RNN, linear; LN, MLP; both residual")
     cell: CellName = Field("gru", description="the recurrent cell")
     mlp_ratio: float = Field(4.0, gt=0, description="hidden width of the MLP over d_model")
     tie_embeddings: bool = Field(True, description="one matrix for the embedding and the output")

@@ -95,3 +95,11 @@ class LanguageModel(nn.Module):
         """The state of n_batch sequences before their first token, in the model's dtype and device."""
         weight = self.norm.weight
         return tuple(weight.new_zeros(n_batch, layer.cell.N_STATES * layer.d_state) for layer in self.recurrent_layers)
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Of the model that this config makes, without making it."""
+    with torch.device("meta"):
+        one_layer = LanguageModel(config.model_copy(update={"n_layers": 1}))
+    block = sum(parameter.numel() for parameter in one_layer.blocks.parameters())
+    return sum(parameter.numel() for parameter in one_layer.parameters()) + (config.n_layers - 1) * block

@@ -62,9 +62,10 @@ Item = Open | Row | Artifact | End
 class Tracker:
     """The MLflow run of one training. After construction nothing here raises into the training loop."""
 
-    def __init__(self, config: RunConfig, *, run_folder: Path) -> None:
+    def __init__(self, config: RunConfig, *, run_folder: Path, warn: Callable[[str], None] = log.warning) -> None:
         """Go on with the MLflow run named in run_folder/mlflow.json, or start one.
 
+        warn: told each trouble once, from any thread.
         Waits START_TIMEOUT_SECONDS at most; a server that is away is tried again while training goes on.
         Raises UserError where tracking.uri has a form that MLflow cannot take."""
         self.uri = tracking_uri(config)
@@ -73,7 +74,7 @@ class Tracker:
         self._run_id = read_run_id(self._saved)
         self._client: Any = None
         self._is_open = False
-        self._said: set[str] = set()
+        self._warn, self._said = warn, set[str]()
         self._params, self._tags = params_of(config), tags_of(config)
         _quiet_environment()
         self._outbox: Outbox[Item] = Outbox(self._deliver, on_failure=self._say_it_is_away)
@@ -100,7 +101,7 @@ class Tracker:
         self._outbox.put(End(status))
         left = self._outbox.close(FINISH_TIMEOUT_SECONDS)
         if left:
-            log.warning("MLflow at %s did not take the last %d items; metrics.jsonl has them", self._shown_uri, left)
+            self._warn(f"MLflow at {self._shown_uri} did not take the last {left} items; metrics.jsonl has them")
 
     @staticmethod
     def open_command(uri: str) -> str:
@@ -179,7 +180,7 @@ class Tracker:
                 raise
             run = None
         if run is None or run.info.lifecycle_stage != "active":
-            log.warning("MLflow at %s no longer has run %s: starting another", self._shown_uri, self._run_id)
+            self._warn(f"MLflow at {self._shown_uri} no longer has run {self._run_id}: starting another")
             return None
         self._client.update_run(self._run_id, status="RUNNING")
         return run
@@ -222,7 +223,7 @@ class Tracker:
     def _warn_once(self, about: str, message: str) -> None:
         if about not in self._said:
             self._said.add(about)
-            log.warning("%s", message)
+            self._warn(message)
 
 
 def tracking_uri(config: RunConfig) -> str:

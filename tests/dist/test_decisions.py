@@ -13,9 +13,12 @@ from ssrnn_dist.config.sections import TrainSection
 from ssrnn_dist.engine import cut_lanes
 from ssrnn_dist.feedback.fidelity import fidelity, worst
 from ssrnn_dist.generate import choose
+from ssrnn_dist.model import LanguageModel, ModelConfig
+from ssrnn_dist.model.language_model import count_parameters
 from ssrnn_dist.problems import UserError
 from ssrnn_dist.runs import changed_keys, prepare_run, run_state
 from ssrnn_dist.schedule import learning_rate
+from ssrnn_dist.session import _check_fits
 
 
 def test_warm_up_and_cosine() -> None:
@@ -83,6 +86,9 @@ def test_a_resumed_run_keeps_its_mathematics(tmp_path) -> None:
     changed = changed_keys(was, config(tmp_path, train={"learning_rate": 0.5}, model={"d_model": 8}))
     assert [key for key, _, _ in changed] == ["model.d_model", "train.learning_rate"]
     prepare_run(was)
+    prepare_run(config(tmp_path, train={"learning_rate": 0.4}))  # nothing is trained yet: a config can be mended
+    prepare_run(was)
+    (was.folder / "metrics.jsonl").write_text("")
     with pytest.raises(UserError, match="train.learning_rate.*--fresh"):
         prepare_run(config(tmp_path, train={"learning_rate": 0.5}))
     fresh = prepare_run(config(tmp_path, train={"learning_rate": 0.5}), fresh=True)
@@ -109,3 +115,13 @@ def test_evaluation_numbers() -> None:
     assert even.bits_per_byte == pytest.approx(1.0)
     assert even.perplexity == pytest.approx(4.0)
     assert Evaluation(1e6, 1, 1).perplexity == math.inf
+
+
+def test_parameters_are_counted_without_a_model_and_one_that_cannot_fit_is_refused() -> None:
+    for tie in (True, False):
+        small = ModelConfig(vocab_size=11, d_model=6, n_layers=3, tie_embeddings=tie)
+        assert count_parameters(small) == sum(each.numel() for each in LanguageModel(small).parameters())
+    huge = ModelConfig(vocab_size=2**31, d_model=2**20, n_layers=10_000)
+    with pytest.raises(UserError, match=r"model: [\d,]+ parameters, [\d,]+ GB in float32; a smaller d_model"):
+        _check_fits(huge, memory_bytes=2**40)
+    _check_fits(small, memory_bytes=2**20)

@@ -4,9 +4,10 @@ import io
 
 from rich.console import Console
 
+from ssrnn_dist.console import event_line
 from ssrnn_dist.hooks import StepMetrics
 from ssrnn_launch.board import Board, News
-from ssrnn_launch.progress import BarView, LineView, bar_text, event_line
+from ssrnn_launch.progress import BarView, LineView, bar_text
 
 
 def metrics(step: int, **changes: object) -> StepMetrics:
@@ -53,6 +54,7 @@ def test_plain_lines_come_every_few_seconds_and_for_each_validation_and_the_last
 
 def test_events_are_lines() -> None:
     assert event_line("resumed", {"step": 1200, "workers": 2}) == "resumed  step 1,200  workers 2"
+    assert event_line("warning", {"message": "no price"}) == "warning: no price"
     assert event_line("worker_failed", {"rank": 3, "error": "gone"}) == "worker 3 failed: gone"
 
 

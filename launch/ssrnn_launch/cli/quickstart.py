@@ -22,7 +22,7 @@ def quickstart(
     from ssrnn_launch.quickstart import quickstart_config, run_quickstart, what_stands
 
     config = quickstart_config(overrides(set_values, workers))
-    for line in what_stands(config):
+    for line in what_stands(config, fresh):
         output.say(line)
     result = run_quickstart(config, fresh=fresh)
     _show(result)
