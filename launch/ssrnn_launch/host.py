@@ -91,7 +91,11 @@ def _trainer(config: RunConfig, shape: WorkerShape, board: Any, logs: Path, stor
         run_config=RayRunConfig(
             name=uuid.uuid4().hex,
             storage_path=str(storage),
-            failure_config=FailureConfig(max_failures=scale.max_restarts),
+            failure_config=FailureConfig(
+                max_failures=scale.max_restarts,
+                # Of starts: a cluster may be waited for, on this machine nothing is still to come.
+                controller_failure_limit=-1 if config.cluster.address else scale.max_restarts,
+            ),
             worker_runtime_env={"env_vars": dict(shape.env_vars)} if shape.env_vars else None,
             callbacks=[_TellFailures(board)],
         ),

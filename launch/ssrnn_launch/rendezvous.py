@@ -13,8 +13,10 @@ import psutil
 import ray
 import ray.train
 from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError  # Ray Train starts anew only after this one
 
 COLLECTIVE_TIMEOUT_SECONDS = 300
+DEATH_SECONDS = 5.0  # a death may become known later than the connection that it broke
 
 _listening: dict[str, socket.socket] = {}
 
@@ -37,18 +39,40 @@ class _NodeTorchBackend(Backend):
     share_cuda_visible_devices = True  # the local rank picks the device
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        address = worker_group.execute_single(0, _listen)
-        world_size = len(worker_group)
-        joining = [
-            worker_group.execute_single_async(
-                rank, _join, backend_config.backend, address, rank, world_size, backend_config.timeout_seconds
-            )
-            for rank in range(world_size)
-        ]
-        ray.get(joining)
+        joining: list[Any] = []
+        try:
+            address = worker_group.execute_single(0, _listen)
+            world_size = len(worker_group)
+            joining += [
+                worker_group.execute_single_async(
+                    rank, _join, backend_config.backend, address, rank, world_size, backend_config.timeout_seconds
+                )
+                for rank in range(world_size)
+            ]
+            ray.get(joining)
+        except ray.exceptions.RayError as error:
+            dead = _death(error, joining)
+            if dead is None:
+                raise
+            raise WorkerGroupStartupFailedError("a worker died while the workers met") from dead
 
     def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
         """Nothing: the workers end, and waiting for a group that lost one would only take time."""
+
+
+def _death(error: ray.exceptions.RayError, joining: list[Any]) -> ray.exceptions.RayActorError | None:
+    """A worker's death behind a failed meeting, which the other workers may only have noticed as a lost connection."""
+    if isinstance(error, ray.exceptions.RayActorError):
+        return error
+    done, _ = ray.wait(joining, num_returns=len(joining), timeout=DEATH_SECONDS) if joining else ([], [])
+    for each in done:
+        try:
+            ray.get(each)
+        except ray.exceptions.RayActorError as dead:
+            return dead
+        except ray.exceptions.RayError:
+            continue
+    return None
 
 
 def _listen() -> tuple[str, int]:

@@ -52,11 +52,19 @@ class Running:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def workers(self) -> list[psutil.Process]:
-        return [each for each in self.tree() if "RayTrainWorker" in " ".join(each.cmdline()[:1])]
+        return [each for each in self.tree() if "RayTrainWorker" in title(each)]
 
     def signal_group(self, number: int) -> None:
         """As a terminal does at Ctrl-C."""
         os.killpg(self.process.pid, number)
+
+
+def title(process: psutil.Process) -> str:
+    """The name that a process gives itself; empty where it has just ended."""
+    try:
+        return (process.cmdline() or [""])[0]
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def still_alive(processes: list[psutil.Process], within_seconds: float) -> list[psutil.Process]:

@@ -118,3 +118,15 @@ def test_quickstart_does_everything_once(corpus: Path, tmp_path: Path) -> None:
     again = only_json(ssrnn(*words, "--json", cwd=tmp_path).stdout)
     assert (again["state"], again["steps"]) == ("complete", 4)
     assert [Path(picture).suffix for picture in again["pictures"]].count(".png") >= 5
+
+
+def test_a_worker_that_dies_before_the_first_step_is_replaced(
+    corpus: Path, tmp_path: Path, start: Callable[..., Running]
+) -> None:
+    run = start("train", write_config(tmp_path, tiny(corpus)), cwd=tmp_path)
+    until = time.monotonic() + 60
+    while len(run.workers()) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    run.workers()[1].kill()
+    assert run.process.wait(timeout=120) == 0, run.text()
