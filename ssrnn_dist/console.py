@@ -9,6 +9,8 @@ from typing import Any, TextIO
 
 from ssrnn_dist.hooks import RunHooks, StepMetrics
 
+LINE_EVERY_SECONDS = 5.0
+
 
 def duration(seconds: float) -> str:
     """45s, 3m 20s, 2h 05m, 3d 4h."""
@@ -56,12 +58,29 @@ def event_line(kind: str, fields: dict[str, Any]) -> str:
     return f"{kind}  {told}" if told else kind
 
 
-class LineHooks(RunHooks):
-    """Prints a line every few seconds, and each validation and phase."""
+class Lines:
+    """News in plain lines: every validation and the last step, other steps not more often than every few seconds."""
 
-    def __init__(self, every_seconds: float = 5.0, file: TextIO | None = None) -> None:
-        self.every_seconds, self.file = every_seconds, file or sys.stderr
+    def __init__(self, file: TextIO, every_seconds: float = LINE_EVERY_SECONDS) -> None:
+        self._file, self._every_seconds = file, every_seconds
         self._last = float("-inf")
+
+    def metrics(self, metrics: StepMetrics) -> None:
+        now = time.monotonic()
+        if metrics.valid_loss is None and metrics.step < metrics.steps and now - self._last < self._every_seconds:
+            return
+        self._last = now
+        self.note(progress_line(metrics))
+
+    def note(self, text: str) -> None:
+        print(text, file=self._file, flush=True)
+
+
+class LineHooks(RunHooks):
+    """Shows a run as plain lines, and ends it at Ctrl-C."""
+
+    def __init__(self, every_seconds: float = LINE_EVERY_SECONDS, file: TextIO | None = None) -> None:
+        self._lines = Lines(file or sys.stderr, every_seconds)
         self._stop = False
 
     def stop_on_signals(self) -> None:
@@ -77,11 +96,7 @@ class LineHooks(RunHooks):
         return self._stop
 
     def report(self, metrics: StepMetrics) -> None:
-        now = time.monotonic()
-        if metrics.valid_loss is None and metrics.step < metrics.steps and now - self._last < self.every_seconds:
-            return
-        self._last = now
-        print(progress_line(metrics), file=self.file, flush=True)
+        self._lines.metrics(metrics)
 
     def event(self, kind: str, **fields: Any) -> None:
-        print(event_line(kind, fields), file=self.file, flush=True)
+        self._lines.note(event_line(kind, fields))

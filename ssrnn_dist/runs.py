@@ -37,8 +37,12 @@ def run_state(config: RunConfig) -> RunState:
     summary = _summary(config.folder)
     if summary is not None and summary.get("steps") == config.train.steps and not summary.get("stopped"):
         return RunState("complete", config.train.steps, summary)
-    steps = [int(path.name.removeprefix("step-")) for path in config.folder.glob("checkpoints/step-*")]
+    steps = _checkpoint_steps(config.folder)
     return RunState("resume", max(steps), summary) if steps else RunState("new")
+
+
+def _checkpoint_steps(folder: Path) -> list[int]:
+    return [int(path.name.removeprefix("step-")) for path in folder.glob("checkpoints/step-*")]
 
 
 def _summary(folder: Path) -> dict[str, Any] | None:
@@ -57,13 +61,11 @@ def prepare_run(config: RunConfig, fresh: bool = False) -> RunConfig:
         config = config.model_copy(update={"name": _free_name(config)})
     folder = config.folder
     stored = folder / "config.yaml"
-    if stored.is_file() and _has_trained(folder):
-        changes = changed_keys(_stored(stored), config)
-        if changes:
-            hint = f"go on with the old values, or start over beside it with --fresh ({folder} is kept)"
-            raise UserError(*(Problem(key, f"{now!r} now, {was!r} in {stored}", hint) for key, was, now in changes))
-    elif not stored.is_file() and folder.exists() and any(folder.iterdir()):
-        raise user_error(str(folder), "a folder that holds no run", "an empty or a new name is wanted")
+    if not stored.is_file():
+        if folder.exists() and any(folder.iterdir()):
+            raise user_error(str(folder), "a folder that holds no run", "an empty or a new name is wanted")
+    elif _has_trained(folder):
+        _check_unchanged(stored, config)
     try:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_text_atomic(stored, to_yaml(config))
@@ -76,11 +78,14 @@ def prepare_run(config: RunConfig, fresh: bool = False) -> RunConfig:
 
 def _has_trained(folder: Path) -> bool:
     """Did the run come to its first step?  Before that its config may still be mended."""
-    return (folder / "metrics.jsonl").is_file() or any(folder.glob("checkpoints/step-*"))
+    return (folder / "metrics.jsonl").is_file() or bool(_checkpoint_steps(folder))
 
 
-def _stored(path: Path) -> RunConfig:
-    return check_config(read_yaml(path), where=str(path))
+def _check_unchanged(stored: Path, config: RunConfig) -> None:
+    changes = changed_keys(check_config(read_yaml(stored), where=str(stored)), config)
+    if changes:
+        hint = f"go on with the old values, or start over beside it with --fresh ({stored.parent} is kept)"
+        raise UserError(*(Problem(key, f"{now!r} now, {was!r} in {stored}", hint) for key, was, now in changes))
 
 
 def _free_name(config: RunConfig) -> str:

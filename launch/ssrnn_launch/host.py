@@ -46,7 +46,6 @@ class Host:
 def run_on_ray(config: RunConfig, shape: WorkerShape, view: View, stop: StopSignals, host: Host) -> dict[str, Any]:
     """Train under Ray Train until the run ends or is told to stop; the summary.
 
-
     UserError: a worker found the input wrong.  LaunchFailed: it cannot go on.
     Stopped: told to stop before there was anything to sum up, or twice."""
     logs = config.folder.absolute() / "logs"
@@ -78,11 +77,12 @@ class _Trainer(DataParallelTrainer):
 def _trainer(config: RunConfig, shape: WorkerShape, board: Any, logs: Path, storage: Path) -> DataParallelTrainer:
     scale = config.scale
     gpu = scale.gpus_per_worker > 0
+    failures = _TellFailures(board)
     task = {"config": config.model_dump(mode="json"), "logs": str(logs), "threads": shape.threads, "board": board}
     return _Trainer(
         work,
         train_loop_config=task,
-        backend_config=NodeTorchConfig(backend="nccl" if gpu else "gloo"),
+        backend_config=NodeTorchConfig("nccl" if gpu else "gloo", failures.tell, scale.max_restarts),
         scaling_config=ScalingConfig(
             num_workers=_as_ray_wants(scale.workers),
             use_gpu=gpu,
@@ -93,11 +93,11 @@ def _trainer(config: RunConfig, shape: WorkerShape, board: Any, logs: Path, stor
             storage_path=str(storage),
             failure_config=FailureConfig(
                 max_failures=scale.max_restarts,
-                # Of starts: a cluster may be waited for, on this machine nothing is still to come.
+                # Of starts for want of resources: a cluster may be waited for, here nothing is still to come.
                 controller_failure_limit=-1 if config.cluster.address else scale.max_restarts,
             ),
             worker_runtime_env={"env_vars": dict(shape.env_vars)} if shape.env_vars else None,
-            callbacks=[_TellFailures(board)],
+            callbacks=[failures],
         ),
     )
 
@@ -115,7 +115,10 @@ class _TellFailures(UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         for rank, error in worker_exceptions.items():
-            self._board.post.remote("worker_failed", {"rank": rank, "error": reason_of(error)})
+            self.tell(rank, error)
+
+    def tell(self, rank: int, error: BaseException) -> None:
+        self._board.post.remote("worker_failed", {"rank": rank, "error": reason_of(error)})
 
 
 def reason_of(error: BaseException) -> str:
@@ -212,4 +215,6 @@ def _last_words(error: BaseException | None) -> str:
         rank, first = min(failures.items())
         return f"worker {rank} failed, and no restart is left: {reason_of(first)}"
     inner = getattr(error, "controller_failure", None) or error
+    if isinstance(inner, LaunchFailed):
+        return str(inner)
     return f"Ray ended the run: {reason_of(inner)}" if inner else "Ray ended the run without a result"

@@ -10,14 +10,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ssrnn_dist.config import RunConfig
-from ssrnn_dist.console import dollars, duration, event_line, progress_line
+from ssrnn_dist.console import LINE_EVERY_SECONDS, Lines, dollars, duration, event_line
 from ssrnn_dist.hooks import StepMetrics
 from ssrnn_launch.cli import output
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-LINE_EVERY_SECONDS = 5.0
 
 STAGES = {"survey": "reading the sources", "tokenizer": "training the tokenizer", "encode": "writing shards"}
 
@@ -52,22 +50,8 @@ class View(ABC):
         self.note(event_line(kind, fields))
 
 
-class LineView(View):
-    """Plain lines; every validation and the last step, the others not more often than every few seconds."""
-
-    def __init__(self, file: TextIO, every_seconds: float = LINE_EVERY_SECONDS) -> None:
-        self._file, self._every_seconds = file, every_seconds
-        self._last = float("-inf")
-
-    def metrics(self, metrics: StepMetrics) -> None:
-        now = time.monotonic()
-        if metrics.valid_loss is None and metrics.step < metrics.steps and now - self._last < self._every_seconds:
-            return
-        self._last = now
-        self.note(progress_line(metrics))
-
-    def note(self, text: str) -> None:
-        print(text, file=self._file, flush=True)
+class LineView(Lines, View):
+    """Plain lines."""
 
 
 class BarView(View):
@@ -81,9 +65,9 @@ class BarView(View):
             TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=None), TimeElapsedColumn(), console=console
         )
         self._task = self._bar.add_task("train", total=steps)
-        self._console, self._text, self._valid = console, "starting the workers", None
-        self.live = Live(get_renderable=self._draw, console=console, refresh_per_second=4, transient=False)
+        self._console, self._text = console, "starting the workers"
         self._valid_seen: float | None = None
+        self.live = Live(get_renderable=self._draw, console=console, refresh_per_second=4, transient=False)
 
     def _draw(self) -> Any:
         from rich.console import Group

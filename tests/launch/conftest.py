@@ -19,26 +19,24 @@ from tests.helpers.launching import COMMAND, Head, Running, environment, free_po
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Start the command in the background; whatever is left of it at the end is ended by pid."""
-    started: list[tuple[Running, str]] = []
+    started: list[Running] = []
 
-    def start(*arguments: object, cwd: Path) -> Running:
-        mark = secrets.token_hex(8)
+    def start(*arguments: object, cwd: Path, env: dict[str, str] | None = None) -> Running:
         output = tmp_path / f"output-{len(started)}.txt"
         with output.open("wb") as file:
             process = subprocess.Popen(
                 [*COMMAND, *map(str, arguments)],
                 cwd=cwd,
-                env=environment(SSRNN_TEST=mark),
+                env=env or environment(),
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        running = Running(process, output)
-        started.append((running, mark))
-        return running
+        started.append(Running(process, output))
+        return started[-1]
 
     yield start
-    for running, _ in started:
+    for running in started:
         if running.process.poll() is None:
             left = running.tree()
             running.process.kill()

@@ -130,3 +130,19 @@ def test_a_worker_that_dies_before_the_first_step_is_replaced(
         time.sleep(0.05)
     run.workers()[1].kill()
     assert run.process.wait(timeout=120) == 0, run.text()
+    assert "worker 1 failed: its process ended" in run.text()
+
+
+@pytest.mark.long
+def test_a_worker_that_always_dies_at_its_start_ends_the_run(
+    corpus: Path, tmp_path: Path, start: Callable[..., Running]
+) -> None:
+    run = start("train", write_config(tmp_path, tiny(corpus, scale__max_restarts=1)), cwd=tmp_path)
+    until = time.monotonic() + 120
+    while run.process.poll() is None:
+        assert time.monotonic() < until
+        for worker in run.workers()[1:]:
+            worker.kill()
+        time.sleep(0.05)
+    assert run.process.returncode == 1, run.text()
+    assert "no restart is left" in run.text().splitlines()[-1]

@@ -1,14 +1,16 @@
 """`submit` and `jobs` against a real Ray head on loopback, its token on."""
 
 import json
-import time
+import re
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ssrnn_launch.guard import marked_processes
-from tests.helpers.launching import Head, beyond_loopback, only_json, ssrnn, tiny, write_config
+from tests.helpers.launching import Head, Running, beyond_loopback, only_json, ssrnn, tiny, write_config
 
 JOB_SECONDS = 200.0
 
@@ -55,21 +57,34 @@ def test_jobs_tell_of_the_run(submitted: tuple[Path, Any], head: Head) -> None:
     assert job_id in table.stdout
 
 
-def test_stop_ends_a_run_with_a_checkpoint_and_it_resumes(head: Head, corpus: Path, tmp_path: Path) -> None:
-    config = write_config(
-        tmp_path, tiny(corpus, train__steps=1_000_000, checkpoint__every_steps=1_000_000, scale__workers=1)
-    )
-    sent = ssrnn("submit", config, "--address", head.address, "--json", cwd=tmp_path, env=head.environment())
-    job_id = only_json(sent.stdout)["id"]
-    until = time.monotonic() + JOB_SECONDS
-    while "tokens/s" not in jobs(head, "logs", job_id, cwd=tmp_path)["logs"]:
-        assert time.monotonic() < until
-        time.sleep(1)
+def submit_until(head: Head, config: Path, words: str, start: Callable[..., Running]) -> str:
+    """Send a run with --follow, wait until it prints the words, and leave it to itself by Ctrl-C; the job's id."""
+    run = start("submit", config, "--address", head.address, "--follow", cwd=config.parent, env=head.environment())
+    run.wait_for(words, JOB_SECONDS)
+    run.signal_group(signal.SIGINT)
+    assert run.process.wait(timeout=10) == 128 + signal.SIGINT
+    assert run.text().splitlines()[-1].startswith("the run goes on; `ssrnn jobs logs tiny-")
+    assert "Traceback" not in run.text()
+    found = re.search(r"job (tiny-\w+):", run.text())
+    assert found is not None
+    return found[1]
+
+
+def test_a_stopped_job_leaves_a_checkpoint_and_sent_again_goes_on_from_it(
+    head: Head, corpus: Path, tmp_path: Path, start: Callable[..., Running]
+) -> None:
+    endless = {"train__steps": 1_000_000, "checkpoint__every_steps": 1_000_000, "scale__workers": 1}
+    config = write_config(tmp_path, tiny(corpus, **endless))
+    job_id = submit_until(head, config, "tokens/s", start)
+    assert jobs(head, "status", job_id, cwd=tmp_path)["status"] == "RUNNING"
     assert beyond_loopback(set(marked_processes(head.mark, head.folder))) == []
     assert jobs(head, "stop", job_id, cwd=tmp_path)["status"] == "STOPPED"
     (checkpoint,) = (tmp_path / "runs/tiny/checkpoints").glob("step-*")
     step = json.loads((tmp_path / "runs/tiny/summary.json").read_text())["steps"]
     assert checkpoint.name == f"step-{step:08d}"
+
+    again = submit_until(head, config, f"resumed  step {step:,}", start)
+    assert jobs(head, "stop", again, cwd=tmp_path)["status"] == "STOPPED"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`ssrnn submit`: a run as a job on a Ray cluster."""
 
+import signal
 import sys
 from typing import Annotated
 
@@ -41,17 +42,24 @@ def submit(
     loaded = load_config(config, overrides(set_values, workers))
     job = submit_run(loaded, address, fresh=fresh)
     if follow:
-        output.note(f"job {job['id']}: Ctrl-C leaves it running; `ssrnn jobs stop {job['id']}` stops it")
+        stop = jobs_command("stop", job["id"], address)
+        output.note(f"job {job['id']}: Ctrl-C leaves it running; `{stop}` stops it")
         job = follow_job(address, job["id"])
     if output.as_json():
         output.emit_json(job)
     elif not follow:
-        where = "" if address == DEFAULT_ADDRESS else f" --address {address}"
         output.say(f"submitted {job['id']}")
-        output.say(f"  ssrnn jobs logs {job['id']} --follow{where}")
-        output.say(f"  ssrnn jobs stop {job['id']}{where}")
+        output.say(f"  {jobs_command('logs', job['id'], address, '--follow')}")
+        output.say(f"  {jobs_command('stop', job['id'], address)}")
     if follow and job["status"] != "SUCCEEDED":
         raise typer.Exit(2 if job["exit_code"] == 2 else 1)
+
+
+def jobs_command(verb: str, job_id: str, address: str, *more: str) -> str:
+    """The command for a job, as the user would type it."""
+    return " ".join(
+        ["ssrnn", "jobs", verb, job_id, *more, *([] if address == DEFAULT_ADDRESS else ["--address", address])]
+    )
 
 
 def follow_job(address: str, job_id: str) -> dict:
@@ -68,4 +76,5 @@ def follow_job(address: str, job_id: str) -> dict:
     try:
         return follow_logs(address, job_id, write)
     except KeyboardInterrupt:
-        raise Stopped(f"the run goes on; `ssrnn jobs logs {job_id} --follow` comes back to it", 2) from None
+        back = jobs_command("logs", job_id, address, "--follow")
+        raise Stopped(f"the run goes on; `{back}` comes back to it", signal.SIGINT) from None

@@ -129,7 +129,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _scale(axes: Any, lines: Sequence[Line], *, log_axis: bool, from_zero: bool, hug_the_tail: bool) -> None:
-    from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     first = min(min(line.series.steps) for line in lines)
     last = max(max(line.series.steps) for line in lines)
@@ -138,10 +138,11 @@ def _scale(axes: Any, lines: Sequence[Line], *, log_axis: bool, from_zero: bool,
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: numbers.count(step)))
     if log_axis:
-        axes.yaxis.set_major_locator(LogLocator(numticks=6))
-        axes.yaxis.set_major_formatter(LogFormatterSciNotation())
-        axes.yaxis.set_minor_locator(LogLocator(numticks=1))
         _widen_to_a_decade(axes)
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,), numticks=7))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: numbers.tick(value)))
+        axes.yaxis.set_minor_locator(NullLocator())
         return
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: numbers.tick(value)))
@@ -164,11 +165,11 @@ def _after_the_beginning(series: Series) -> list[float]:
 
 
 def _widen_to_a_decade(axes: Any) -> None:
-    """A log axis shows at least one power of ten, so that it has a label to be read by."""
+    """A log axis shows at least a factor of ten, so that it has labels to be read by."""
     low, high = axes.get_ylim()
-    if math.floor(math.log10(high)) < math.ceil(math.log10(low)) or high / low < 10:
-        low, high = 10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high))
-        axes.set_ylim(low, high if high > low else low * 10)
+    if high / low < 10:
+        spread = math.sqrt(10 * low / high)
+        axes.set_ylim(low / spread, high * spread)
 
 
 def _mark_restarts(axes: Any, restarts: Sequence[int]) -> None:
