@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import FailureConfig, ScalingConfig, UserCallback
+from ray.train import FailureConfig, ScalingConfig
 from ray.train import RunConfig as RayRunConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -21,6 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.hooks import StepMetrics
 from ssrnn_launch.board import Board, News
+from ssrnn_launch.failures import TellFailures, WatchStarts, last_words
 from ssrnn_launch.machine import WorkerShape
 from ssrnn_launch.problems import LaunchFailed, Stopped, user_error_of
 from ssrnn_launch.progress import View
@@ -67,22 +68,27 @@ def _start_board() -> Any:
 
 
 class _Trainer(DataParallelTrainer):
-    """Ray Train's trainer without two processes that we have no use for: they take seconds to start and 0.2 GB each."""
+    """Ray Train's trainer, its starts watched, without two processes of no use: each takes seconds and 0.2 GB."""
+
+    def __init__(self, *given: Any, watch_starts: WatchStarts, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._watch_starts = watch_starts
 
     def _create_default_callbacks(self) -> list[Any]:
         unused = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
-        return [each for each in super()._create_default_callbacks() if type(each).__name__ not in unused]
+        kept = [each for each in super()._create_default_callbacks() if type(each).__name__ not in unused]
+        return [*kept, self._watch_starts]
 
 
 def _trainer(config: RunConfig, shape: WorkerShape, board: Any, logs: Path, storage: Path) -> DataParallelTrainer:
     scale = config.scale
     gpu = scale.gpus_per_worker > 0
-    failures = _TellFailures(board)
     task = {"config": config.model_dump(mode="json"), "logs": str(logs), "threads": shape.threads, "board": board}
     return _Trainer(
         work,
         train_loop_config=task,
-        backend_config=NodeTorchConfig("nccl" if gpu else "gloo", failures.tell, scale.max_restarts),
+        watch_starts=WatchStarts(board, scale.max_restarts, may_wait=config.cluster.address is not None),
+        backend_config=NodeTorchConfig("nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=_as_ray_wants(scale.workers),
             use_gpu=gpu,
@@ -93,11 +99,10 @@ def _trainer(config: RunConfig, shape: WorkerShape, board: Any, logs: Path, stor
             storage_path=str(storage),
             failure_config=FailureConfig(
                 max_failures=scale.max_restarts,
-                # Of starts for want of resources: a cluster may be waited for, here nothing is still to come.
-                controller_failure_limit=-1 if config.cluster.address else scale.max_restarts,
+                controller_failure_limit=-1,  # of starts, which WatchStarts counts
             ),
             worker_runtime_env={"env_vars": dict(shape.env_vars)} if shape.env_vars else None,
-            callbacks=[failures],
+            callbacks=[TellFailures(board)],
         ),
     )
 
@@ -105,32 +110,6 @@ def _trainer(config: RunConfig, shape: WorkerShape, board: Any, logs: Path, stor
 def _as_ray_wants(workers: int | tuple[int, int]) -> int | tuple[int, int]:
     """A range of one number is no range."""
     return workers[0] if isinstance(workers, tuple) and workers[0] == workers[1] else workers
-
-
-class _TellFailures(UserCallback):
-    """In Ray Train's controller: posts which workers failed, and of what."""
-
-    def __init__(self, board: Any) -> None:
-        self._board = board
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        for rank, error in worker_exceptions.items():
-            self.tell(rank, error)
-
-    def tell(self, rank: int, error: BaseException) -> None:
-        self._board.post.remote("worker_failed", {"rank": rank, "error": reason_of(error)})
-
-
-def reason_of(error: BaseException) -> str:
-    """A worker's failure in a few words: the exception's own line, not Ray's pages around it."""
-    for wrapped in ("_base_exc", "health_check_failure", "cause"):
-        inner = getattr(error, wrapped, None)
-        if isinstance(inner, BaseException):
-            return reason_of(inner)
-    if isinstance(error, ray.exceptions.RayActorError):
-        return "its process ended (killed, or out of memory)"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 class _Fit:
@@ -169,7 +148,7 @@ def _follow(fitting: _Fit, board: Any, view: View, stop: StopSignals, host: Host
             fitting.ended(SETTLE_SECONDS)
             return news.summary
         if ended:
-            raise LaunchFailed(_last_words(fitting.error), str(logs))
+            raise LaunchFailed(last_words(fitting.error), str(logs))
         if stop.asked and asked_at is None:
             asked_at = time.monotonic()
             board.request_stop.remote()
@@ -206,15 +185,3 @@ def show(news: News, view: View) -> None:
 
 def _failure(user_is_at_fault: bool, lines: list[str], logs: Path) -> Exception:
     return user_error_of(lines) if user_is_at_fault else LaunchFailed(lines[0], str(logs))
-
-
-def _last_words(error: BaseException | None) -> str:
-    """Why Ray Train gave up, in one line."""
-    failures = getattr(error, "worker_failures", None)
-    if failures:
-        rank, first = min(failures.items())
-        return f"worker {rank} failed, and no restart is left: {reason_of(first)}"
-    inner = getattr(error, "controller_failure", None) or error
-    if isinstance(inner, LaunchFailed):
-        return str(inner)
-    return f"Ray ended the run: {reason_of(inner)}" if inner else "Ray ended the run without a result"

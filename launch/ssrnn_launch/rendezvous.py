@@ -5,7 +5,6 @@ Imports ray: only for use inside a command. Imports torch in the workers only.""
 
 import os
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,8 +14,6 @@ import ray
 import ray.train
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError  # Ray Train starts anew only after this one
-
-from ssrnn_launch.problems import LaunchFailed
 
 COLLECTIVE_TIMEOUT_SECONDS = 300
 DEATH_SECONDS = 5.0  # a death may become known later than the connection that it broke
@@ -28,12 +25,9 @@ _listening: dict[str, socket.socket] = {}
 class NodeTorchConfig(BackendConfig):
     """A torch process group over the workers.
 
-    backend: gloo or nccl.  tell(rank, error): of a worker that died while the workers met; after max_deaths of them the
-    run ends.  timeout_seconds: of a collective."""
+    backend: gloo or nccl.  timeout_seconds: of a collective."""
 
     backend: str
-    tell: Callable[[int, BaseException], None]
-    max_deaths: int
     timeout_seconds: int = COLLECTIVE_TIMEOUT_SECONDS
 
     @property
@@ -43,9 +37,6 @@ class NodeTorchConfig(BackendConfig):
 
 class _NodeTorchBackend(Backend):
     share_cuda_visible_devices = True  # the local rank picks the device
-
-    def __init__(self) -> None:
-        self._deaths = 0  # of all starts: Ray Train keeps this object for the whole run
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         calls = [worker_group.execute_single_async(0, _listen)]
@@ -60,30 +51,26 @@ class _NodeTorchBackend(Backend):
             ]
             ray.get(calls)
         except ray.exceptions.RayError:
-            rank, death = _first_death(calls)
+            death = _first_death(calls)
             if death is None:
                 raise
-            backend_config.tell(rank, death)
-            self._deaths += 1
-            if self._deaths > backend_config.max_deaths:
-                raise LaunchFailed(f"worker {rank} died while the workers met, and no restart is left") from None
-            raise WorkerGroupStartupFailedError(f"worker {rank} died while the workers met") from death
+            raise WorkerGroupStartupFailedError("a worker died while the workers met") from death
 
     def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
         """Nothing: the workers end, and waiting for a group that lost one would only take time."""
 
 
-def _first_death(calls: list[Any]) -> tuple[int, ray.exceptions.RayActorError | None]:
-    """The rank that died and how, which the other workers may only have noticed as a lost connection."""
+def _first_death(calls: list[Any]) -> ray.exceptions.RayActorError | None:
+    """The death behind a failed meeting, which the other workers may only have noticed as a lost connection."""
     done, _ = ray.wait(calls, num_returns=len(calls), timeout=DEATH_SECONDS)
     for each in done:
         try:
             ray.get(each)
         except ray.exceptions.RayActorError as death:
-            return calls.index(each), death
+            return death
         except ray.exceptions.RayError:
             continue
-    return -1, None
+    return None
 
 
 def _listen() -> tuple[str, int]:
