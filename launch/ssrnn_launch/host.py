@@ -88,7 +88,7 @@ def _trainer(config: RunConfig, shape: WorkerShape, board: Any, logs: Path, stor
         work,
         train_loop_config=task,
         watch_starts=WatchStarts(board, scale.max_restarts, may_wait=config.cluster.address is not None),
-        backend_config=NodeTorchConfig("nccl" if gpu else "gloo"),
+        backend_config=NodeTorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=_as_ray_wants(scale.workers),
             use_gpu=gpu,

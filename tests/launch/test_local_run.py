@@ -1,5 +1,6 @@
 """`ssrnn train` on a Ray of its own: to the end, through the death of a worker, Ctrl-C, and the death of the driver."""
 
+import contextlib
 import json
 import shutil
 import signal
@@ -143,6 +144,7 @@ def test_a_worker_that_always_dies_at_its_start_ends_the_run(
         assert time.monotonic() < until
         for worker in run.workers()[1:]:
             worker.kill()
-        time.sleep(0.05)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            run.process.wait(timeout=0.05)
     assert run.process.returncode == 1, run.text()
     assert "no restart is left" in run.text().splitlines()[-1]

@@ -57,9 +57,8 @@ def submit(
 
 def jobs_command(verb: str, job_id: str, address: str, *more: str) -> str:
     """The command for a job, as the user would type it."""
-    return " ".join(
-        ["ssrnn", "jobs", verb, job_id, *more, *([] if address == DEFAULT_ADDRESS else ["--address", address])]
-    )
+    where = [] if address == DEFAULT_ADDRESS else ["--address", address]
+    return " ".join(["ssrnn", "jobs", verb, job_id, *more, *where])
 
 
 def follow_job(address: str, job_id: str) -> dict:
