@@ -15,7 +15,7 @@ from ssrnn_launch.board import BoardHooks
 
 # Errors that come back however often a run is started again: bugs, full disks. Collectives fail as RuntimeError.
 LASTING_ERRORS = (RunFailed, TypeError, AttributeError, NameError, LookupError, AssertionError, ImportError)
-LASTING_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+LASTING_ERRNOS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def work(task: dict[str, Any]) -> dict[str, Any] | None:

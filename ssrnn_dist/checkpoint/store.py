@@ -5,6 +5,7 @@ Imports safetensors and torch; one process a rank, one shared file system. No pi
 import hashlib
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -86,11 +87,17 @@ def _write_rank(partial: Path, rank: int, tensors: Mapping[str, Tensor]) -> None
             os.fsync(file.fileno())
     except SafetensorError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise OSError(f"{path}: {error}") from error
+        raise _as_os_error(error, path) from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     write_json_atomic(partial / f"rank-{rank:05d}.json", {"sha256": digest, "bytes": path.stat().st_size})
+
+
+def _as_os_error(error: SafetensorError, path: Path) -> OSError:
+    """With the system's number, which safetensors gives in words only: a full disk must be known as one."""
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else OSError(f"{path}: {error}")
 
 
 def _write_small(path: Path, data: bytes) -> dict[str, Any]:
