@@ -1,5 +1,5 @@
 # The README's commands. Each makes the environment first if there is none, and is quick when it stands.
-.PHONY: setup setup-dev quickstart lint test test-long bench clean
+.PHONY: setup setup-dev quickstart lint test test-long clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
