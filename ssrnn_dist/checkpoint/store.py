@@ -85,11 +85,10 @@ def _write_rank(partial: Path, rank: int, tensors: Mapping[str, Tensor]) -> None
         with path.open("r+b") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
-    except SafetensorError as error:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise _as_os_error(error, path) from error
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, SafetensorError):
+            raise _as_os_error(error, path) from error
         raise
     write_json_atomic(partial / f"rank-{rank:05d}.json", {"sha256": digest, "bytes": path.stat().st_size})
 
