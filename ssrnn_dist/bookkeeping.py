@@ -11,6 +11,7 @@ from ssrnn_dist.evaluate import Evaluation
 from ssrnn_dist.feedback.fidelity import Fidelity, worst
 from ssrnn_dist.files import write_json_atomic
 from ssrnn_dist.hooks import RunHooks, StepMetrics
+from ssrnn_dist.probe import Probe
 from ssrnn_dist.tracking.history import History
 from ssrnn_dist.tracking.ledger import Ledger
 from ssrnn_dist.tracking.report import build_report
@@ -49,6 +50,8 @@ class Logged:
     learning_rate: float
     gradient_norm: float
     layers: tuple[Fidelity, ...]
+    sweeps: tuple[int, ...]
+    probe: Probe | None
     valid: Evaluation | None
 
 
@@ -63,6 +66,7 @@ class Books:
         self.history = History(folder / "metrics.jsonl", from_step)
         self.tracker = Tracker(config, run_folder=folder, warn=lambda message: hooks.event("warning", message=message))
         self.last: StepMetrics | None = None
+        self._warned_of_divergence = False
         hooks.event("resumed" if from_step else "started", step=from_step, tokens=tokens, workers=workers)
         if price is None:
             hooks.event("warning", message="no price is given, so the cost is not known: cost.usd_per_worker_hour")
@@ -86,6 +90,10 @@ class Books:
             feedback_error_estimate=worst(tuple(layer.error_estimate for layer in logged.layers)),
             layer_residuals=tuple(layer.residual for layer in logged.layers),
             layer_error_estimates=tuple(layer.error_estimate for layer in logged.layers),
+            layer_sweeps=logged.sweeps,
+            probe_cosine=logged.probe.cosine if logged.probe else None,
+            probe_relative_error=logged.probe.relative_error if logged.probe else None,
+            layer_probe_errors=logged.probe.layer_relative_errors if logged.probe else None,
             worker_hours=cost.worker_hours,
             cost_usd=cost.cost_usd,
             usd_per_million_tokens=cost.usd_per_million_tokens,
@@ -95,10 +103,22 @@ class Books:
             valid_perplexity=logged.valid.perplexity if logged.valid else None,
             valid_bits_per_byte=logged.valid.bits_per_byte if logged.valid else None,
         )
+        self._warn_of_divergence(logged)
         self.last = metrics
         self.history.append(metrics)
         self.tracker.log(metrics)
         self.hooks.report(metrics)
+
+    def _warn_of_divergence(self, logged: Logged) -> None:
+        """Once in a life: which layers' sweeps grew, so that they were left out."""
+        layers = ", ".join(str(index) for index, layer in enumerate(logged.layers) if layer.diverged)
+        if layers and not self._warned_of_divergence:
+            self._warned_of_divergence = True
+            self.hooks.event(
+                "warning",
+                message=f"the feedback's sweeps grew in layer {layers} by step {logged.step} and were left out there: "
+                "fewer feedback.refinements, kind: exact, or a lower learning rate",
+            )
 
     def finish(self, step: int, tokens: int, valid: Evaluation | None, watch: Stopwatch) -> dict[str, Any]:
         """Write summary.json and the report, close the MLflow run, and return the summary."""

@@ -41,6 +41,8 @@ def progress_line(metrics: StepMetrics) -> str:
     ]
     if metrics.feedback_residual is not None:
         parts.insert(2, f"residual {metrics.feedback_residual:.3f}")
+    if metrics.probe_cosine is not None:
+        parts.append(f"cosine with BPTT {metrics.probe_cosine:.4f}, error {metrics.probe_relative_error:.1%}")
     if metrics.valid_bits_per_byte is not None:
         parts.append(f"valid {metrics.valid_loss:.4f} nats, {metrics.valid_bits_per_byte:.4f} bits/byte")
     return "  ".join(parts)

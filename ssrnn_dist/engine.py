@@ -4,6 +4,7 @@ The one file that sets DeepSpeed up; its inside is read in checkpoint/zero_shard
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 
 from ssrnn_data import Batch
 from ssrnn_dist.config.sections import ScaleSection, TrainSection
+from ssrnn_dist.feedback import Steering
 from ssrnn_dist.model.language_model import LanguageModel, State
 from ssrnn_dist.world import World
 
 
-class _LossOf(nn.Module):
+class LossOf(nn.Module):
     """Loss as a module's forward: ZeRO 3 gathers parameters where a module is called."""
 
     def __init__(self, model: LanguageModel) -> None:
@@ -57,9 +59,10 @@ class Engine:
         self, model: LanguageModel, train: TrainSection, scale: ScaleSection, world: World, micro: MicroBatches
     ) -> None:
         self.model, self.world, self.micro = model, world, micro
+        self.steering = Steering([layer.feedback for layer in model.recurrent_layers], world.sum)
         self._tokens_per_batch = train.tokens_per_batch
         self.deepspeed, *_ = _deepspeed(world).initialize(
-            model=_LossOf(model),
+            model=LossOf(model),
             optimizer=_adamw(model, train),
             config=_deepspeed_config(train, scale, micro.count),
             dist_init_required=False,
@@ -72,9 +75,8 @@ class Engine:
 
     def zero_state(self) -> State:
         """The hidden state of this rank's lanes before their first token."""
-        d = self.model.config.d_model
         return tuple(
-            torch.zeros(self.micro.lanes_here, layer.cell.N_STATES * d, dtype=self.dtype, device=self.world.device)
+            torch.zeros(self.micro.lanes_here, layer.state_size, dtype=self.dtype, device=self.world.device)
             for layer in self.model.recurrent_layers
         )
 
@@ -111,18 +113,24 @@ class Engine:
         if not layers:
             return
         for layer in layers:
-            layer.observing = True
+            layer.feedback.observing = True
         for span in self.micro.spans():
             self._forward(batch, span, tuple(layer[span] for layer in state))
         for layer in layers:
-            layer.observing = False
-        self.recalibrate()
+            layer.feedback.observing = False
+        self.steering.recalibrate()
 
-    def recalibrate(self) -> None:
-        """After an optimizer step: move every calibrated decay, by what all ranks saw, by the same value on each."""
-        for layer in self.model.recurrent_layers:
-            if layer.feedback.calibrates:
-                layer.feedback.recalibrate(self.world.sum(layer.feedback.take_diagonal()))
+    @contextmanager
+    def whole_parameters(self) -> Iterator[list[nn.Parameter]]:
+        """The model's parameters, whole on every rank while this lasts, as ZeRO 3 does not keep them."""
+        parameters = list(self.model.parameters())
+        if not any(hasattr(parameter, "ds_id") for parameter in parameters):
+            yield parameters
+            return
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters(parameters):
+            yield parameters
 
     @property
     def stepped(self) -> bool:
@@ -132,10 +140,6 @@ class Engine:
     def gradient_norm(self) -> float:
         """The norm of the last step's global gradient, before clipping."""
         return float(self.deepspeed.get_global_grad_norm() or 0.0)
-
-    def take_increments(self) -> Tensor:
-        """(layers, 3): this rank's sums of squares since the last call, to be added over ranks."""
-        return torch.stack([layer.feedback.take_increments().cpu() for layer in self.model.recurrent_layers])
 
 
 def _deepspeed(world: World) -> Any:

@@ -25,6 +25,7 @@ class StepMetrics:
     feedback_error_estimate: float | None
     layer_residuals: tuple[float | None, ...]
     layer_error_estimates: tuple[float | None, ...]
+    layer_sweeps: tuple[int, ...]
     worker_hours: float
     cost_usd: float | None
     usd_per_million_tokens: float | None
@@ -33,6 +34,9 @@ class StepMetrics:
     valid_loss: float | None = None
     valid_perplexity: float | None = None
     valid_bits_per_byte: float | None = None
+    probe_cosine: float | None = None  # of the rule's gradient with BPTT's, on a few lanes
+    probe_relative_error: float | None = None
+    layer_probe_errors: tuple[float, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

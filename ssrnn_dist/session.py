@@ -21,6 +21,7 @@ from ssrnn_dist.feedback.fidelity import fidelity
 from ssrnn_dist.hooks import RunHooks
 from ssrnn_dist.model import LanguageModel
 from ssrnn_dist.model.language_model import count_parameters
+from ssrnn_dist.probe import Probe, probe
 from ssrnn_dist.problems import RunFailed, user_error
 from ssrnn_dist.schedule import learning_rate
 from ssrnn_dist.world import World
@@ -58,6 +59,7 @@ class Session:
         self.watch = Stopwatch()
         self.saved_at = self.progress.step if checkpoint else -1
         self.valid: Evaluation | None = None
+        self.probed: Probe | None = None
         self._nats = torch.zeros((), dtype=torch.float64)
 
     @property
@@ -83,19 +85,27 @@ class Session:
         began = clock()
         train = self.config.train
         hidden = self.progress.hidden if train.carry_state else self.engine.zero_state()
+        self.engine.steering.before_step(self.step)
+        if self._probe_is_due():
+            self.probed = probe(self.engine, batch, hidden)
         nats, hidden = self.engine.step(batch, hidden, learning_rate(self.step, train))
         if not self.engine.stepped:
             raise RunFailed(
                 f"the gradient of step {self.step + 1} is not finite; the newest checkpoint is of before: "
                 "a lower train.learning_rate or a smaller train.gradient_clip may help"
             )
-        self.engine.recalibrate()
+        self.engine.steering.after_step()
         self._nats += nats.double().cpu()
         self.progress = Progress(
             self.step + 1, self.progress.tokens + train.tokens_per_batch, self.stream.position(), hidden
         )
         self.watch.add(self._waited, clock() - began)
         self.hooks.heartbeat(self.step)
+
+    def _probe_is_due(self) -> bool:
+        """In the step that makes a multiple of feedback.probe_every; BPTT has nothing to compare."""
+        every = self.config.feedback.probe_every
+        return every is not None and (self.step + 1) % every == 0 and self.config.feedback.kind != "exact"
 
     def due(self, every_steps: int | None) -> bool:
         """Does something that comes every so many steps come now?  The last step counts for all."""
@@ -118,22 +128,25 @@ class Session:
 
     def log(self) -> None:
         """Reduce what was seen since the last time over the ranks, and have rank 0 write it down."""
-        increments = self.engine.take_increments()
+        increments = self.engine.steering.take_increments()
         shared = self.world.sum(torch.cat([self._nats.reshape(1), increments.flatten()]))
         self._nats.zero_()
         if self.books is not None:
             self.books.log(self._logged(float(shared[0]), shared[1:].view_as(increments)), self.watch)
         self.watch.restart()
         self.valid = None if self.step < self.config.train.steps else self.valid
+        self.probed = None
 
-    def _logged(self, nats: float, increments_L3: torch.Tensor) -> Logged:
+    def _logged(self, nats: float, increments_L4: torch.Tensor) -> Logged:
         return Logged(
             step=self.step,
             tokens=self.progress.tokens,
             train_loss=nats / max(1, self.watch.steps * self.config.train.tokens_per_batch),
             learning_rate=learning_rate(self.step - 1, self.config.train),
             gradient_norm=self.engine.gradient_norm(),
-            layers=tuple(fidelity(sums_3) for sums_3 in increments_L3),
+            layers=tuple(fidelity(sums_4) for sums_4 in increments_L4),
+            sweeps=tuple(layer.sweeps for layer in self.engine.steering.layers),
+            probe=self.probed,
             valid=self.valid,
         )
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 STAGES = {"survey": "reading the sources", "tokenizer": "training the tokenizer", "encode": "writing shards"}
 
 
-def bar_text(metrics: StepMetrics, valid_bits_per_byte: float | None) -> str:
-    """The numbers beside the bar."""
+def bar_text(metrics: StepMetrics, valid_bits_per_byte: float | None, probe_cosine: float | None) -> str:
+    """The numbers beside the bar; those that come now and then are given as last seen."""
     parts = [
         f"loss {metrics.train_loss:.4f}",
         f"{metrics.tokens_per_second:,.0f} tokens/s",
@@ -29,6 +29,8 @@ def bar_text(metrics: StepMetrics, valid_bits_per_byte: float | None) -> str:
         f"{duration(metrics.seconds_left)} left",
         dollars(metrics.cost_usd),
     ]
+    if probe_cosine is not None:
+        parts.insert(1, f"cosine with BPTT {probe_cosine:.4f}")
     if valid_bits_per_byte is not None:
         parts.insert(1, f"valid {valid_bits_per_byte:.4f} bits/byte")
     return " · ".join(parts)
@@ -67,6 +69,7 @@ class BarView(View):
         self._task = self._bar.add_task("train", total=steps)
         self._console, self._text = console, "starting the workers"
         self._valid_seen: float | None = None
+        self._cosine_seen: float | None = None
         self.live = Live(get_renderable=self._draw, console=console, refresh_per_second=4, transient=False)
 
     def _draw(self) -> Any:
@@ -78,8 +81,10 @@ class BarView(View):
     def metrics(self, metrics: StepMetrics) -> None:
         if metrics.valid_bits_per_byte is not None:
             self._valid_seen = metrics.valid_bits_per_byte
+        if metrics.probe_cosine is not None:
+            self._cosine_seen = metrics.probe_cosine
         self._bar.update(self._task, completed=metrics.step, total=metrics.steps)
-        self._text = bar_text(metrics, self._valid_seen)
+        self._text = bar_text(metrics, self._valid_seen, self._cosine_seen)
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, style="dim")

@@ -38,15 +38,16 @@ def save_training(
     tensors |= {f"hidden/{layer}": state for layer, state in enumerate(progress.hidden)}
     if engine.world.is_first:
         tensors |= {
-            f"decay/{index}": layer.feedback.decay_D
+            f"decay/{index}": layer.feedback.decay
             for index, layer in enumerate(engine.model.recurrent_layers)
-            if layer.feedback.calibrates and layer.feedback.decay_D is not None
+            if layer.feedback.calibrates and layer.feedback.decay is not None
         }
     about = {
         "tokens": progress.tokens,
         "position": progress.position,
         "model": engine.model.config.model_dump(mode="json"),
         "world_size": engine.world.size,
+        "sweeps": [layer.feedback.refinements for layer in engine.model.recurrent_layers],
     }
     beside = {TOKENIZER: tokenizer_json}
     return write_checkpoint(root, progress.step, tensors, about, beside, engine.world, keep)
@@ -64,7 +65,9 @@ def load_training(checkpoint: Checkpoint, engine: Engine, lanes: range) -> Progr
     decays = checkpoint.rows("decay/")[0]
     for index, layer in enumerate(engine.model.recurrent_layers):
         if str(index) in decays:
-            layer.feedback.decay_D = decays[str(index)]
+            layer.feedback.decay = decays[str(index)]
+        if layer.feedback.is_auto and "sweeps" in about:
+            layer.feedback.refinements = about["sweeps"][index]
     hidden = lane_states(checkpoint, lanes, len(engine.model.recurrent_layers))
     moved = tuple(state.to(engine.world.device, engine.dtype) for state in hidden)
     return Progress(about["step"], about["tokens"], about["position"], moved)

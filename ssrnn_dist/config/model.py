@@ -2,15 +2,41 @@
 
 Imports pydantic only."""
 
-from typing import Literal
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from ssrnn_dist.config.base import NonNegativeInt, Section
+from ssrnn_dist.config.base import NonNegativeInt, PositiveInt, Section
 
-CellName = Literal["gru"]
 FeedbackKind = Literal["exact", "truncated", "stationary", "selective"]
-Decay = Literal["linspace", "calibrated"]
+NamedDecay = Literal["linspace", "calibrated", "gaussian", "orthogonal"]
+Factor = Annotated[float, Field(ge=-1, le=1)]
+Sweeps = Annotated[int, Field(ge=0, le=64)]
+NEVER_REFINED: dict[object, str] = {
+    "linspace": "its sweeps diverge (docs/method.md)",
+    "gaussian": "the paper's ablation is for comparison only",
+    "orthogonal": "the paper's ablation is for comparison only",
+}
+
+
+def cell_names() -> list[str]:
+    """The cells that there are: a file each, found without importing torch."""
+    spec = find_spec("ssrnn_kernels")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    files = Path(spec.submodule_search_locations[0], "cells").glob("*.py")
+    return sorted(file.stem for file in files if file.stem != "__init__")
+
+
+def _is_a_cell(name: str) -> str:
+    if name not in cell_names():
+        raise ValueError(f"{name!r} is no cell; allowed: {', '.join(cell_names())}")
+    return name
+
+
+CellName = Annotated[str, AfterValidator(_is_a_cell), Field(json_schema_extra={"enum": cell_names()})]
 
 
 class FeedbackConfig(Section):
@@ -21,11 +47,21 @@ class FeedbackConfig(Section):
         description="exact (BPTT), truncated (no flow), stationary (the paper: one fixed diagonal), "
         "selective (the diagonal of each step's Jacobian)",
     )
-    refinements: int = Field(
-        1, ge=0, le=64, description="sweeps towards exact BPTT; each costs one product and one scan"
+    refinements: Sweeps | Literal["auto"] = Field(
+        1,
+        description="sweeps towards exact BPTT; each costs one product and one scan. auto: as few as keep the "
+        "estimated error under `tolerance`, layer by layer",
     )
-    decay: Decay | None = Field(
-        None, description="stationary only: linspace (the paper) or calibrated (the running mean of diag J)"
+    decay: NamedDecay | Factor | list[Factor] | None = Field(
+        None,
+        description="stationary only: linspace (the paper), calibrated (the running mean of diag J), a number or one "
+        "for each state; gaussian and orthogonal are the paper's dense ablations",
+    )
+    tolerance: float = Field(
+        0.02, gt=0, lt=1, description="refinements: auto keeps the estimated relative error of the feedback under this"
+    )
+    probe_every: PositiveInt | None = Field(
+        100, description="steps between probes of the gradient against BPTT's on a few lanes; null: no probes"
     )
 
     @model_validator(mode="before")
@@ -51,9 +87,9 @@ class FeedbackConfig(Section):
             raise ValueError(
                 f"refinements: {self.refinements} with kind: {self.kind}; {self.kind} {why}: leave refinements at 0"
             )
-        if self.decay == "linspace" and self.refinements:
+        if isinstance(self.decay, str) and self.decay in NEVER_REFINED and self.refinements:
             raise ValueError(
-                f"refinements: {self.refinements} with decay: linspace; its sweeps diverge (docs/method.md): "
+                f"refinements: {self.refinements} with decay: {self.decay}; {NEVER_REFINED[self.decay]}: "
                 "use decay: calibrated or kind: selective, or refinements: 0"
             )
         return self
@@ -65,9 +101,21 @@ class ModelSection(Section):
     d_model: int = Field(256, ge=1, le=2**20, description="width of the residual stream and of each layer's state")
     n_layers: int = Field(2, ge=1, le=10_000, description="recurrent blocks: LN, RNN, linear; LN, MLP; both residual")
     cell: CellName = Field("gru", description="the recurrent cell")
+    n_heads: int = Field(1, ge=1, description="blocks on the diagonal of the recurrent weights; divides d_model")
+    output: Literal["h", "hc"] = Field(
+        "h", description="what a layer hands on: its hidden state, or all of its state (the paper's LSTM)"
+    )
     mlp_ratio: float = Field(4.0, gt=0, description="hidden width of the MLP over d_model")
     tie_embeddings: bool = Field(True, description="one matrix for the embedding and the output")
     init_seed: NonNegativeInt = Field(0, description="seed of the initial weights, the same for any number of workers")
+
+    @model_validator(mode="after")
+    def heads_divide_the_width(self) -> "ModelSection":
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"n_heads: {self.n_heads} for d_model: {self.d_model}; n_heads must divide d_model without a rest"
+            )
+        return self
 
 
 class ModelConfig(ModelSection):

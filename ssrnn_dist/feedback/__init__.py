@@ -3,5 +3,6 @@
 from ssrnn_dist.feedback.fidelity import Fidelity
 from ssrnn_dist.feedback.layer_feedback import LayerFeedback
 from ssrnn_dist.feedback.recurrence import recurrence
+from ssrnn_dist.feedback.steering import Steering
 
-__all__ = ["Fidelity", "LayerFeedback", "recurrence"]
+__all__ = ["Fidelity", "LayerFeedback", "Steering", "recurrence"]

@@ -1,11 +1,14 @@
 """How near a layer's feedback came to BPTT: the residual of its last sweep, and an estimate of the error left.
 
-Pure functions of three sums of squares that add up over micro-batches and ranks (docs/method.md, "The residual")."""
+Pure functions of sums that add up over micro-batches and ranks (docs/method.md, "The residual")."""
 
 import math
 from dataclasses import dataclass
 
 from torch import Tensor
+
+MOST_SWEEPS = 16  # of `refinements: auto`; beyond, BPTT itself is cheaper
+SURELY = 0.5  # a sweep is dropped where the error without it is under this part of the tolerance
 
 
 @dataclass(frozen=True)
@@ -14,21 +17,36 @@ class Fidelity:
 
     residual: float | None
     error_estimate: float | None
+    diverged: int = 0  # backwards whose sweeps grew, and were left out
 
 
-UNKNOWN = Fidelity(None, None)
-
-
-def fidelity(sums_3: Tensor) -> Fidelity:
-    """From Δ_K², Δ_{K−1}² and ‖δ⁽ᴷ⁾‖², summed over whatever was seen.
+def fidelity(sums_4: Tensor) -> Fidelity:
+    """From Δ_K², Δ_{K−1}² and ‖δ⁽ᴷ⁾‖², and the count of sweeps that diverged, summed over whatever was seen.
 
     residual = Δ_K / ‖δ⁽ᴷ⁾‖ measures the error of sweep K − 1; with ρ = Δ_K / Δ_{K−1} < 1 the error after
     sweep K is estimated by Δ_K ρ / ((1 − ρ) ‖δ⁽ᴷ⁾‖): on the safe side at initialisation, not a bound."""
-    last, before, total = (math.sqrt(value) for value in sums_3.tolist())
+    *squares, diverged = sums_4.tolist()
+    last, before, total = (math.sqrt(square) for square in squares)
     if not (total > 0 and before > 0):
-        return UNKNOWN
+        return Fidelity(None, None, round(diverged))
     residual, ratio = last / total, last / before
-    return Fidelity(residual, residual * ratio / (1 - ratio) if ratio < 1 else None)
+    return Fidelity(residual, residual * ratio / (1 - ratio) if ratio < 1 else None, round(diverged))
+
+
+def next_sweeps(swept: int, told: Fidelity, tolerance: float) -> int:
+    """How many sweeps `refinements: auto` makes next, where `swept` (1 or more) of them told this.
+
+    One more where the error left may be over the tolerance; one less where the residual, which is the error without
+    the last sweep, is surely under it; in between nothing moves."""
+    if told.diverged:
+        return max(swept - 1, 0)
+    if told.residual is None:
+        return swept
+    if told.residual < SURELY * tolerance:
+        return swept - 1
+    if told.error_estimate is None or told.error_estimate > tolerance:
+        return min(swept + 1, MOST_SWEEPS)
+    return swept
 
 
 def worst(values: tuple[float | None, ...]) -> float | None:

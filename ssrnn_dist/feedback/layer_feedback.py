@@ -1,4 +1,4 @@
-"""One layer's learning rule and what it remembers from step to step: the calibrated decay, the sweeps' increments.
+"""One layer's learning rule and what it remembers from step to step: the decay, the sweeps and their increments.
 
 Plain tensors beside the module, not buffers: DeepSpeed would cast a buffer to bf16, and λ near 1 needs float32."""
 
@@ -11,50 +11,106 @@ MOMENTUM = 0.9  # of the calibrated decay, from optimizer step to optimizer step
 
 
 class LayerFeedback:
-    """The rule of one layer with d units and its running sums; the sums add up over micro-batches and ranks."""
+    """The rule of one layer with d units of n_states states; its running sums add up over micro-batches and ranks.
 
-    def __init__(self, config: FeedbackConfig, d_state: int) -> None:
-        self.config = config
-        self.decay_D: Tensor | None = torch.linspace(0, 1, d_state) if config.decay == "linspace" else None
-        self.increments_3 = torch.zeros(3, dtype=torch.float64)  # Δ_K², Δ_{K−1}², ‖δ‖² since the last take
-        self.diagonal_sum_D = torch.zeros(d_state, dtype=torch.float64)
+    ValueError: the config gives another number of decays than the layer has states."""
+
+    def __init__(self, config: FeedbackConfig, d_units: int, n_states: int = 1) -> None:
+        self.config, self.d_units, self.n_states = config, d_units, n_states
+        self.decay: Tensor | None = _first_decay(config, n_states * d_units)
+        self.refinements = 1 if config.refinements == "auto" else config.refinements
+        self.probing = False  # true where a layer without sweeps makes one, to see what it leaves out
+        self.observing = False  # true while a calibrated decay looks for its first value
+        self.increments_4 = torch.zeros(4, dtype=torch.float64)  # Δ_K², Δ_{K−1}², ‖δ‖², and sweeps that diverged
+        block = (n_states, n_states, d_units) if n_states > 1 else (d_units,)
+        self.diagonal_sum = torch.zeros(block, dtype=torch.float64)
         self.diagonal_count = torch.zeros((), dtype=torch.float64)
 
     @property
     def calibrates(self) -> bool:
         return self.config.decay == "calibrated"
 
+    @property
+    def is_auto(self) -> bool:
+        return self.config.refinements == "auto"
+
+    @property
+    def is_dense(self) -> bool:
+        return self.config.decay in ("gaussian", "orthogonal")
+
+    @property
+    def sweeps(self) -> int:
+        """How many refinement sweeps the next backward makes."""
+        return max(self.refinements, int(self.probing))
+
+    def copy(self) -> "LayerFeedback":
+        """The same rule at the same decay and sweeps, telling nothing to this one."""
+        twin = LayerFeedback(self.config, self.d_units, self.n_states)
+        twin.decay, twin.refinements, twin.probing = self.decay, self.refinements, self.probing
+        return twin
+
+    def decay_on(self, device: torch.device) -> Tensor:
+        """The decay, moved to this device once."""
+        if self.decay is None:
+            raise RuntimeError("a calibrated decay is used before its first value: call Engine.calibrate first")
+        self.decay = self.decay.to(device)
+        return self.decay
+
     def saw_increments(self, last: Tensor, before: Tensor, total: Tensor) -> None:
         """Add a backward's norms Δ_K, Δ_{K−1} and ‖δ⁽ᴷ⁾‖."""
-        norms = torch.stack([last, before, total]).double()
-        self.increments_3 = self.increments_3.to(norms.device) + norms * norms
+        norms = torch.stack([last, before, total, torch.zeros_like(last)]).double()
+        self.increments_4 = self.increments_4.to(norms.device) + norms * norms
 
-    def saw_diagonal(self, diagonal_TBD: Tensor, reset_TB: Tensor | None) -> None:
-        """Add diag(J_t) of a window, without its first step and without the starts of documents."""
-        inner = diagonal_TBD[1:].double()
+    def saw_a_sweep_diverge(self) -> None:
+        """Count a backward whose sweeps grew instead of shrinking."""
+        self.increments_4[3] += 1
+
+    def saw_diagonal(self, diagonal: Tensor, reset_TB: Tensor | None) -> None:
+        """Add the diagonal (T, B, …, D) of a window's Jacobians, without its first step and documents' starts."""
+        inner = diagonal[1:].double()
         if reset_TB is None:
             count = torch.tensor(float(inner.shape[0] * inner.shape[1]), dtype=torch.float64, device=inner.device)
         else:
             keep_TB = (~reset_TB[1:]).double()
-            inner, count = inner * keep_TB.unsqueeze(-1), keep_TB.sum()
-        self.diagonal_sum_D = self.diagonal_sum_D.to(inner.device) + inner.sum(dim=(0, 1))
+            inner, count = inner * keep_TB.reshape(*keep_TB.shape, *(1,) * (inner.dim() - 2)), keep_TB.sum()
+        self.diagonal_sum = self.diagonal_sum.to(inner.device) + inner.sum(dim=(0, 1))
         self.diagonal_count = self.diagonal_count.to(inner.device) + count
 
     def take_diagonal(self) -> Tensor:
-        """The sums and the count since the last call, as one vector (D + 1,) to be added over ranks."""
-        taken = torch.cat([self.diagonal_sum_D, self.diagonal_count.reshape(1)])
-        self.diagonal_sum_D = torch.zeros_like(self.diagonal_sum_D)
+        """The sums and, last, the count since the last call, as one vector to be added over ranks."""
+        taken = torch.cat([self.diagonal_sum.flatten(), self.diagonal_count.reshape(1)])
+        self.diagonal_sum = torch.zeros_like(self.diagonal_sum)
         self.diagonal_count = torch.zeros_like(self.diagonal_count)
         return taken
 
     def take_increments(self) -> Tensor:
-        """The sums of squares since the last call, (3,), to be added over ranks."""
-        taken, self.increments_3 = self.increments_3, torch.zeros_like(self.increments_3)
+        """The sums of squares, and the count of sweeps that diverged, since the last call: (4,), to add over ranks."""
+        taken, self.increments_4 = self.increments_4, torch.zeros_like(self.increments_4)
         return taken
 
     def recalibrate(self, sums_and_count: Tensor) -> None:
-        """Move λ towards the mean of diag(J) that all ranks saw; the first value is taken whole."""
+        """Move λ towards the mean of the diagonal that all ranks saw; the first value is taken whole."""
         if sums_and_count[-1] == 0:
             return
-        mean_D = (sums_and_count[:-1] / sums_and_count[-1]).float()
-        self.decay_D = mean_D if self.decay_D is None else MOMENTUM * self.decay_D + (1 - MOMENTUM) * mean_D
+        mean = (sums_and_count[:-1] / sums_and_count[-1]).float().view_as(self.diagonal_sum)
+        self.decay = mean if self.decay is None else MOMENTUM * self.decay + (1 - MOMENTUM) * mean
+
+
+def _first_decay(config: FeedbackConfig, d_state: int) -> Tensor | None:
+    """What a decay starts as: λ (S,), a dense matrix (S, S) as the paper's code draws it, or nothing yet."""
+    decay = config.decay
+    generator = torch.Generator().manual_seed(0)
+    if decay is None or decay == "calibrated":
+        return None
+    if decay == "linspace":
+        return torch.linspace(0, 1, d_state)
+    if decay == "gaussian":
+        return torch.randn(d_state, d_state, generator=generator) / d_state**0.5
+    if decay == "orthogonal":
+        return torch.linalg.qr(torch.randn(d_state, d_state, generator=generator)).Q
+    numbers = torch.tensor(decay, dtype=torch.float32).reshape(-1)
+    if len(numbers) not in (1, d_state):
+        raise ValueError(
+            f"decay: {len(numbers)} numbers; allowed: one, or one for each of the layer's {d_state} states"
+        )
+    return numbers.expand(d_state).clone()

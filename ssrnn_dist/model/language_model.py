@@ -20,8 +20,8 @@ class Block(nn.Module):
         super().__init__()
         d, hidden = config.d_model, max(1, round(config.mlp_ratio * config.d_model))
         self.norm_recurrent = nn.LayerNorm(d)
-        self.recurrent = RecurrentLayer(d, d, config.cell, feedback=config.feedback)
-        self.mix = nn.Linear(d, d)
+        self.recurrent = RecurrentLayer(d, d, config.cell, config.n_heads, config.feedback, config.output)
+        self.mix = nn.Linear(self.recurrent.d_output, d)
         self.norm_mlp = nn.LayerNorm(d)
         self.mlp_in = nn.Linear(d, hidden)
         self.mlp_out = nn.Linear(hidden, d)
@@ -94,7 +94,7 @@ class LanguageModel(nn.Module):
     def zero_state(self, n_batch: int) -> State:
         """The state of n_batch sequences before their first token, in the model's dtype and device."""
         weight = self.norm.weight
-        return tuple(weight.new_zeros(n_batch, layer.cell.N_STATES * layer.d_state) for layer in self.recurrent_layers)
+        return tuple(weight.new_zeros(n_batch, layer.state_size) for layer in self.recurrent_layers)
 
 
 def count_parameters(config: ModelConfig) -> int:

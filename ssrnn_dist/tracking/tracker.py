@@ -28,7 +28,12 @@ SERVERS = ("http", "https")
 START_TIMEOUT_SECONDS = 30.0  # importing mlflow and making its tables took 13 s on a busy machine
 FINISH_TIMEOUT_SECONDS = 20.0
 MOST_METRICS_IN_BATCH, MOST_PARAMS_IN_BATCH = 1000, 100  # MLflow's limits
-PER_LAYER = {"layer_residuals": "feedback_residual", "layer_error_estimates": "feedback_error_estimate"}
+PER_LAYER = {
+    "layer_residuals": "feedback_residual",
+    "layer_error_estimates": "feedback_error_estimate",
+    "layer_sweeps": "feedback_sweeps",
+    "layer_probe_errors": "probe_relative_error",
+}
 NOT_METRICS = ("step", "steps")
 
 
@@ -253,10 +258,12 @@ def metric_values(metrics: StepMetrics) -> dict[str, float]:
     """MLflow's metrics of a step: None left out, one key a layer (feedback_residual/layer_0)."""
     values: dict[str, float] = {}
     for key, value in metrics.as_dict().items():
+        if value is None:
+            continue
         if key in PER_LAYER:
             layers = {f"{PER_LAYER[key]}/layer_{index}": each for index, each in enumerate(value)}
             values.update({name: float(each) for name, each in layers.items() if each is not None})
-        elif key not in NOT_METRICS and value is not None:
+        elif key not in NOT_METRICS:
             values[key] = float(value)
     return values
 

@@ -1,4 +1,9 @@
-"""Every rule's gradient against autograd's BPTT of the definition, and against dense Jacobians, in float64."""
+"""Every rule's gradient for every cell against autograd's BPTT of the definition, and against dense Jacobians, in float64.
+
+A cell takes part by standing in ssrnn_kernels/cells: nothing here names one but where it speaks of torch.nn's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -12,34 +17,68 @@ from ssrnn_dist.model import FeedbackConfig, LanguageModel, ModelConfig, Recurre
 from ssrnn_kernels.cells import CELLS
 from ssrnn_kernels.recurrence import recurrence_reference
 
-shapes = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 5), st.integers(0, 10_000))
+
+@dataclass(frozen=True)
+class Problem:
+    """A window of a cell: leaves are inputs, weight, bias and state; the loss is the states' product with weighing."""
+
+    cell: str
+    leaves: list[Tensor]
+    reset: Tensor | None
+    weighing: Tensor
+    n_heads: int = 1
+
+    @property
+    def n_states(self) -> int:
+        return CELLS[self.cell].N_STATES
+
+    def feedback(self, config: FeedbackConfig) -> LayerFeedback:
+        return LayerFeedback(config, self.leaves[1].shape[1] * self.n_heads, self.n_states)
+
+    def gradients(self, rule: FeedbackConfig | LayerFeedback) -> list[Tensor]:
+        feedback = self.feedback(rule) if isinstance(rule, FeedbackConfig) else rule
+        states = recurrence(CELLS[self.cell], feedback, *self.leaves, self.reset)
+        return list(torch.autograd.grad((states * self.weighing).sum(), self.leaves))
+
+    def bptt(self) -> list[Tensor]:
+        states = recurrence_reference(CELLS[self.cell], *self.leaves, self.reset)
+        return list(torch.autograd.grad((states * self.weighing).sum(), self.leaves))
 
 
-def problem(n_batch: int, n_steps: int, d: int, seed: int, scale: float = 1.0) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Inputs, weight, bias, state (leaves), resets, and what the loss weighs each state with."""
+def problem(
+    cell: str = "gru",
+    n_batch: int = 3,
+    n_steps: int = 7,
+    head_size: int = 4,
+    n_heads: int = 1,
+    seed: int = 0,
+    resets: bool = True,
+) -> Problem:
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    weight = scale * (torch.rand(3 * d, d, generator=generator, dtype=torch.float64) * 2 - 1) / d**0.5
-    tensors = [draw(n_steps, n_batch, 3 * d), weight, draw(3 * d) * 0.3, draw(n_batch, d)]
-    reset = torch.rand(n_steps, n_batch, generator=generator) < 0.25
-    return [tensor.requires_grad_() for tensor in tensors], reset, draw(n_steps, n_batch, d)
+    d, n_rows = head_size * n_heads, len(CELLS[cell].GATES) * head_size * n_heads
+    d_state = CELLS[cell].N_STATES * d
+    weight = (torch.rand(n_rows, head_size, generator=generator, dtype=torch.float64) * 2 - 1) / head_size**0.5
+    leaves = [draw(n_steps, n_batch, n_rows), weight, draw(n_rows) * 0.3, draw(n_batch, d_state)]
+    reset = torch.rand(n_steps, n_batch, generator=generator) < 0.25 if resets else None
+    return Problem(
+        cell, [leaf.requires_grad_() for leaf in leaves], reset, draw(n_steps, n_batch, d_state), n_heads
+    )
 
 
-def gradients(config: FeedbackConfig, leaves: list[Tensor], reset: Tensor | None, weighing: Tensor) -> list[Tensor]:
-    feedback = LayerFeedback(config, leaves[1].shape[1])
-    if config.decay == "linspace":
-        assert feedback.decay_D is not None
-        feedback.decay_D = feedback.decay_D.double()
-    states = recurrence(CELLS["gru"], feedback, *leaves, reset)
-    return list(torch.autograd.grad((states * weighing).sum(), leaves))
-
-
-def bptt(leaves: list[Tensor], reset: Tensor | None, weighing: Tensor) -> list[Tensor]:
-    states = recurrence_reference(CELLS["gru"], *leaves, reset)
-    return list(torch.autograd.grad((states * weighing).sum(), leaves))
+problems = st.builds(
+    problem,
+    cell=st.sampled_from(list(CELLS)),
+    n_batch=st.integers(1, 3),
+    n_steps=st.integers(1, 9),
+    head_size=st.integers(1, 4),
+    n_heads=st.integers(1, 3),
+    seed=st.integers(0, 10_000),
+    resets=st.booleans(),
+)
 
 
 def relative_error(ours: list[Tensor], theirs: list[Tensor]) -> float:
@@ -47,137 +86,218 @@ def relative_error(ours: list[Tensor], theirs: list[Tensor]) -> float:
     return float((ours_flat - theirs_flat).norm() / theirs_flat.norm().clamp_min(1e-30))
 
 
-@given(shapes)
-@settings(max_examples=40, deadline=None)
-def test_exact_is_autograds_bptt(shape: tuple[int, int, int, int]) -> None:
-    leaves, reset, weighing = problem(*shape)
-    assert (
-        relative_error(gradients(FeedbackConfig(kind="exact"), leaves, reset, weighing), bptt(leaves, reset, weighing))
-        < 1e-12
-    )
-
-
-@given(shapes)
-@settings(max_examples=40, deadline=None)
-def test_as_many_sweeps_as_steps_are_bptt(shape: tuple[int, int, int, int]) -> None:
-    leaves, reset, weighing = problem(*shape)
-    config = FeedbackConfig(kind="selective", refinements=shape[1])
-    assert relative_error(gradients(config, leaves, reset, weighing), bptt(leaves, reset, weighing)) < 1e-10
-
-
-@given(shapes)
-@settings(max_examples=40, deadline=None)
-def test_every_rule_is_its_dense_definition(shape: tuple[int, int, int, int]) -> None:
-    """δ_t = e_t + M_{t+1}ᵀ δ_{t+1} with M from autograd's own Jacobian, and gradients local in t."""
-    leaves, reset, weighing = problem(*shape)
-    d = leaves[1].shape[1]
-    rules = {
-        "truncated": lambda jacobian: torch.zeros_like(jacobian),
-        "selective": lambda jacobian: jacobian.diagonal().diag(),
-        "stationary": lambda jacobian: torch.linspace(0, 1, d, dtype=torch.float64).diag(),
-    }
-    for kind, structured in rules.items():
-        config = FeedbackConfig(kind=kind, refinements=0)
-        expected = dense_definition(leaves, reset, weighing, structured)
-        # λ of linspace is float32's, so its float64 value differs in the eighth digit
-        assert relative_error(gradients(config, leaves, reset, weighing), expected) < (
-            1e-6 if kind == "stationary" else 1e-12
-        )
-
-
-def dense_definition(leaves: list[Tensor], reset: Tensor, weighing: Tensor, structured) -> list[Tensor]:
-    inputs, weight, bias, state = leaves
-    cell = CELLS["gru"]
+@given(problems)
+@settings(max_examples=80, deadline=None)
+def test_the_forward_is_the_definition(case: Problem) -> None:
     with torch.no_grad():
-        after = recurrence_reference(cell, inputs, weight, bias, state, reset)
-    before = torch.cat([state.detach()[None], after[:-1]]).masked_fill(reset.unsqueeze(-1), 0)
+        ours = recurrence(CELLS[case.cell], case.feedback(FeedbackConfig()), *case.leaves, case.reset)
+        assert torch.allclose(ours, recurrence_reference(CELLS[case.cell], *case.leaves, case.reset), atol=1e-12)
+
+
+@given(problems)
+@settings(max_examples=80, deadline=None)
+def test_exact_is_autograds_bptt(case: Problem) -> None:
+    assert relative_error(case.gradients(FeedbackConfig(kind="exact")), case.bptt()) < 1e-12
+
+
+@given(problems, st.sampled_from(["selective", "calibrated", "number"]))
+@settings(max_examples=80, deadline=None)
+def test_as_many_sweeps_as_steps_are_bptt(case: Problem, rule: str) -> None:
+    """The fixed point does not depend on the diagonal of the scan, be it the Jacobian's, one for all t, or any number."""
+    sweeps = len(case.weighing)
+    if rule == "selective":
+        feedback = case.feedback(FeedbackConfig(refinements=sweeps))
+    else:
+        decay = "calibrated" if rule == "calibrated" else 0.5
+        feedback = case.feedback(FeedbackConfig(kind="stationary", decay=decay, refinements=sweeps))
+        feedback.decay = observed_decay(case) if rule == "calibrated" else feedback.decay.double()
+    assert relative_error(case.gradients(feedback), case.bptt()) < 1e-10
+
+
+def observed_decay(case: Problem) -> Tensor:
+    """The mean block of the window, as a calibrated layer finds it in its first forward."""
+    feedback = case.feedback(FeedbackConfig(kind="stationary", decay="calibrated"))
+    feedback.observing = True
+    with torch.no_grad():
+        recurrence(CELLS[case.cell], feedback, *case.leaves, case.reset)
+    sums = feedback.take_diagonal()
+    return (sums[:-1] / sums[-1].clamp_min(1)).view_as(feedback.diagonal_sum)
+
+
+@given(problems)
+@settings(max_examples=80, deadline=None)
+def test_every_rule_is_its_dense_definition(case: Problem) -> None:
+    """δ_t = e_t + M_{t+1}ᵀ δ_{t+1} with M from autograd's own Jacobian, and gradients local in t."""
+    d_state = case.weighing.shape[-1]
+    block = torch.eye(d_state // case.n_states, dtype=torch.float64).repeat(case.n_states, case.n_states)
+    linspace = torch.linspace(0, 1, d_state, dtype=torch.float64)
+    rules: list[tuple[FeedbackConfig, Callable[[Tensor], Tensor]]] = [
+        (FeedbackConfig(kind="truncated"), torch.zeros_like),
+        (FeedbackConfig(kind="selective", refinements=0), lambda jacobian: jacobian * block),
+        (FeedbackConfig(kind="stationary"), lambda jacobian: linspace.diag()),
+        (FeedbackConfig(kind="stationary", decay=0.25), lambda jacobian: linspace.new_full((d_state,), 0.25).diag()),
+    ]
+    for config, structured in rules:
+        # λ of linspace is float32's, so its float64 value differs in the eighth digit
+        tolerance = 1e-6 if config.decay == "linspace" else 1e-12
+        assert relative_error(case.gradients(config), dense_definition(case, structured)) < tolerance, config
+
+
+def test_the_dense_ablations_are_the_papers() -> None:
+    """gt = e + gt @ A, over the whole state (p0lcAi/DSF, dsf.py)."""
+    for cell in ("gru", "lstm"):
+        case = problem(cell, resets=True)
+        for decay in ("gaussian", "orthogonal"):
+            feedback = case.feedback(FeedbackConfig(kind="stationary", decay=decay))
+            matrix = feedback.decay = feedback.decay.double()
+            identity = torch.eye(len(matrix), dtype=torch.float64)
+            assert torch.allclose(matrix @ matrix.t(), identity, atol=1e-6) == (decay == "orthogonal")
+            wanted = dense_definition(case, lambda jacobian, matrix=matrix: matrix)
+            assert relative_error(case.gradients(feedback), wanted) < 1e-12
+
+
+def dense_definition(case: Problem, structured: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Gradients with M_t = structured(∂s_t/∂s_{t−1}), by torch.autograd.functional.jacobian of the definition."""
+    cell, (inputs, weight, bias, state) = CELLS[case.cell], case.leaves
+    with torch.no_grad():
+        after = recurrence_reference(cell, *case.leaves, case.reset)
     n_steps, n_batch, _ = after.shape
-    delta = weighing.clone()
-    for t in reversed(range(n_steps - 1)):
+    reset = case.reset if case.reset is not None else torch.zeros(n_steps, n_batch, dtype=torch.bool)
+    before = torch.cat([state.detach()[None], after[:-1]]).masked_fill(reset.unsqueeze(-1), 0)
+    delta = case.weighing.clone()
+    jacobians = {}
+    for t in reversed(range(n_steps)):
         for b in range(n_batch):
-            if reset[t + 1, b]:
-                continue
 
-            def one_step(h: Tensor, t: int = t, b: int = b) -> Tensor:
-                return cell.step(inputs[t + 1, b : b + 1], h[None] @ weight.t() + bias, h[None])[0]
+            def one_step(s: Tensor, t: int = t, b: int = b) -> Tensor:
+                return recurrence_reference(cell, inputs[t : t + 1, b : b + 1], weight, bias, s[None])[0, 0]
 
-            jacobian = torch.autograd.functional.jacobian(one_step, before[t + 1, b])
-            delta[t, b] += structured(jacobian).t() @ delta[t + 1, b]
-    leaves_again = [each.detach().requires_grad_() for each in (inputs, weight, bias)]
-    first = state.detach().requires_grad_()
-    starts = torch.cat([first[None], before[1:]]).masked_fill(reset.unsqueeze(-1), 0)
-    hidden = starts @ leaves_again[1].t() + leaves_again[2]
-    steps = torch.stack([cell.step(leaves_again[0][t], hidden[t], starts[t]) for t in range(n_steps)])
-    return list(torch.autograd.grad((steps * delta).sum(), [*leaves_again, first]))
+            jacobians[t, b] = torch.autograd.functional.jacobian(one_step, before[t, b])
+            if t + 1 < n_steps and not reset[t + 1, b]:
+                delta[t, b] += structured(jacobians[t + 1, b]).t() @ delta[t + 1, b]
+    leaves = [each.detach().requires_grad_() for each in (inputs, weight, bias)]
+    steps = [recurrence_reference(cell, leaves[0][t : t + 1], *leaves[1:], before[t])[0] for t in range(n_steps)]
+    local = list(torch.autograd.grad((torch.stack(steps) * delta).sum(), leaves))
+    first = torch.stack([jacobians[0, b].t() @ delta[0, b] for b in range(n_batch)])
+    return [*local, first.masked_fill(reset[0].unsqueeze(-1), 0)]
 
 
 def test_linspace_is_the_papers_recursion() -> None:
-    assert torch.equal(LayerFeedback(FeedbackConfig(kind="stationary"), 5).decay_D, torch.linspace(0, 1, 5))
+    """Over the whole state: of an LSTM, h and c."""
+    config = FeedbackConfig(kind="stationary")
+    assert torch.equal(LayerFeedback(config, 5).decay, torch.linspace(0, 1, 5))
+    assert torch.equal(LayerFeedback(config, 5, n_states=2).decay, torch.linspace(0, 1, 10))
 
 
 def test_sweeps_approach_bptt_as_measured_in_the_method() -> None:
     """docs/method.md: 0.202, 0.040, 8.0e-3, 3.3e-4 for 0, 1, 2, 4 sweeps at initialisation."""
-    torch.manual_seed(0)
-    leaves, _, weighing = problem(8, 40, 32, 0)
-    exact = bptt(leaves, None, weighing)
-    errors = [
-        relative_error(gradients(FeedbackConfig(refinements=k), leaves, None, weighing), exact) for k in (0, 1, 2, 4)
-    ]
+    case = problem(n_batch=8, n_steps=40, head_size=32, resets=False)
+    exact = case.bptt()
+    errors = [relative_error(case.gradients(FeedbackConfig(refinements=k)), exact) for k in (0, 1, 2, 4)]
     assert errors == sorted(errors, reverse=True)
     assert errors[1] < 0.1
     assert errors[3] < 2e-3
 
 
-def test_the_error_estimate_is_near_the_true_error() -> None:
-    leaves, reset, weighing = problem(4, 30, 24, 1)
-    inputs = leaves[0]
-    exact = torch.autograd.grad((recurrence_reference(CELLS["gru"], *leaves, reset) * weighing).sum(), inputs)[0]
-    feedback = LayerFeedback(FeedbackConfig(refinements=1), 24)
-    ours = torch.autograd.grad((recurrence(CELLS["gru"], feedback, *leaves, reset) * weighing).sum(), inputs)[0]
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_error_estimate_is_near_the_true_error(cell: str) -> None:
+    case = problem(cell, n_batch=4, n_steps=30, head_size=24, seed=1)
+    feedback = case.feedback(FeedbackConfig(refinements=1))
+    ours, exact = case.gradients(feedback)[0], case.bptt()[0]
     told = fidelity(feedback.take_increments())
     true_error = float((ours - exact).norm() / exact.norm())
     assert told.residual is not None
     assert told.error_estimate is not None
     assert true_error / 3 < told.error_estimate < true_error * 5
     assert told.residual > true_error
-    assert torch.equal(feedback.take_increments(), torch.zeros(3, dtype=torch.float64))
+    assert torch.equal(feedback.take_increments(), torch.zeros(4, dtype=torch.float64))
 
 
-def test_calibrated_decay_follows_the_mean_diagonal() -> None:
-    leaves, reset, _weighing = problem(3, 7, 4, 5)
-    feedback = LayerFeedback(FeedbackConfig(kind="stationary", decay="calibrated", refinements=1), 4)
+@pytest.mark.parametrize("cell", CELLS)
+def test_calibrated_decay_follows_the_mean_diagonal(cell: str) -> None:
+    case = problem(cell, seed=5)
+    feedback = case.feedback(FeedbackConfig(kind="stationary", decay="calibrated", refinements=1))
     with pytest.raises(RuntimeError, match="calibrate"):
-        recurrence(CELLS["gru"], feedback, *leaves, reset).sum().backward()
-    feedback.decay_D = torch.full((4,), 0.5)
-    recurrence(CELLS["gru"], feedback, *leaves, reset).sum().backward()
+        case.gradients(feedback)
+    feedback.take_diagonal()
+    feedback.decay = torch.full_like(feedback.diagonal_sum, 0.25)
+    case.gradients(feedback)
     sums = feedback.take_diagonal()
-    assert sums[-1] == (~reset[1:]).sum()
-    before = feedback.decay_D.clone()
+    assert sums[-1] == (~case.reset[1:]).sum()
+    before = feedback.decay.clone()
     feedback.recalibrate(sums)
-    expected = 0.9 * before + 0.1 * (sums[:-1] / sums[-1]).float()
-    assert torch.allclose(feedback.decay_D, expected)
-    feedback.recalibrate(torch.zeros(5, dtype=torch.float64))  # nothing seen: nothing moves
-    assert torch.allclose(feedback.decay_D, expected)
+    expected = 0.9 * before + 0.1 * (sums[:-1] / sums[-1]).view_as(before)
+    assert torch.allclose(feedback.decay, expected)
+    assert torch.allclose(sums[:-1] / sums[-1], observed_decay(case).flatten())
+    feedback.recalibrate(torch.zeros_like(sums))  # nothing seen: nothing moves
+    assert torch.allclose(feedback.decay, expected)
+
+
+def test_sweeps_that_diverge_are_left_out_and_counted() -> None:
+    """What the weights see is then the scan alone; sweeps up to T are exact, however large their terms, and all run."""
+    case = problem("elman", n_steps=12, seed=3, resets=False)
+    case.leaves[0].data *= 0.1  # tanh stays steep
+    case.leaves[1].data *= 4
+    rule = {"kind": "stationary", "decay": -1.0}
+    feedback = case.feedback(FeedbackConfig(**rule, refinements=2))
+    assert relative_error(case.gradients(feedback), case.gradients(FeedbackConfig(**rule))) == 0
+    assert feedback.take_increments()[3] == 1
+    whole = case.feedback(FeedbackConfig(**rule, refinements=12))
+    assert relative_error(case.gradients(whole), case.bptt()) < 1e-6
+    assert whole.take_increments()[3] == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_the_layer_is_torchs_gru(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("cell", RecurrentLayer.TORCH_CLASSES)
+def test_the_layer_is_torchs(cell: str, dtype: torch.dtype) -> None:
     torch.manual_seed(1)
-    module = torch.nn.GRU(5, 6, batch_first=True).to(dtype)
+    module = RecurrentLayer.TORCH_CLASSES[cell](5, 6, batch_first=True).to(dtype)
     layer = RecurrentLayer.from_torch(module, FeedbackConfig(kind="exact"))
-    x, state = torch.randn(3, 11, 5, dtype=dtype), torch.randn(3, 6, dtype=dtype)
-    theirs, their_state = module(x, state[None])
+    x, state = torch.randn(3, 11, 5, dtype=dtype), torch.randn(3, layer.state_size, dtype=dtype)
+    their_start = tuple(part[None].contiguous() for part in state.chunk(layer.cell.N_STATES, dim=-1))
+    theirs, their_state = module(x, their_start if cell == "lstm" else their_start[0])
+    their_state = torch.cat(their_state, dim=-1) if cell == "lstm" else their_state
     ours, our_state = layer(x, state)
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.03}[dtype]
     assert torch.allclose(ours, theirs, atol=tolerance, rtol=0)
     assert torch.allclose(our_state, their_state[0], atol=tolerance, rtol=0)
-    ours.pow(2).sum().backward()
-    theirs.pow(2).sum().backward()
+    (ours.pow(2).sum() + our_state.sum()).backward()
+    (theirs.pow(2).sum() + their_state.sum()).backward()
     for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
         got, wanted = getattr(layer, name).grad, getattr(module, f"{name}_l0").grad
         assert (got - wanted).norm() <= max(tolerance, 1e-12) * 3 * wanted.norm()
     again = layer.to_torch()
+    assert type(again) is type(module)
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), module.parameters(), strict=True))
+
+
+def test_heads_are_layers_beside_each_other() -> None:
+    """A layer of two heads is two layers of half the width, each with its own rows of the weights."""
+    torch.manual_seed(4)
+    for cell in CELLS:
+        both = RecurrentLayer(5, 6, cell, n_heads=2, feedback=FeedbackConfig(refinements=2)).double()
+        x = torch.randn(2, 9, 5, dtype=torch.float64, requires_grad=True)
+        ys = []
+        for head in range(2):
+            one = RecurrentLayer(5, 3, cell, feedback=FeedbackConfig(refinements=2)).double()
+            for name, parameter in one.named_parameters():
+                parameter.data.copy_(getattr(both, name).data.chunk(2)[head])
+            ys.append(one(x)[0])
+        wanted = torch.cat(ys, dim=-1)
+        got, _ = both(x)
+        assert torch.allclose(got, wanted, atol=1e-12)
+        weigh = torch.randn_like(got)
+        gradients = [torch.autograd.grad((y * weigh).sum(), x)[0] for y in (got, wanted)]
+        assert torch.allclose(*gradients, atol=1e-12), cell
+
+
+def test_the_whole_state_can_be_the_output() -> None:
+    layer = RecurrentLayer(3, 4, "lstm", output="hc")
+    y, state = layer(torch.randn(2, 5, 3))
+    assert y.shape == (2, 5, 8)
+    assert torch.equal(y[:, -1], state)
+    model = small_model(cell="lstm", output="hc")
+    model.loss(torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 3, dtype=torch.int64))[0].backward()
 
 
 def test_windows_carry_the_state_and_resets_cut_it() -> None:
@@ -210,11 +330,22 @@ def test_shapes_that_hold_nothing() -> None:
     ("wrong", "words"),
     [
         (lambda: RecurrentLayer(0, 4), "d_input: 0; allowed"),
-        (lambda: RecurrentLayer(4, 4, cell="gruu"), "cell: 'gruu'; allowed: gru"),
+        (lambda: RecurrentLayer(4, 4, cell="gruu"), "cell: 'gruu'; allowed: elman, gru"),
         (lambda: RecurrentLayer(4, 4)(torch.randn(2, 3, 5)), "x_BTD: shape"),
         (lambda: RecurrentLayer(4, 4)(torch.randn(2, 3, 4), torch.randn(2, 5)), "state: shape"),
         (lambda: RecurrentLayer(4, 4)(torch.randn(2, 3, 4), None, torch.zeros(2, 3)), "reset_BT: shape"),
         (lambda: RecurrentLayer.from_torch(torch.nn.GRU(2, 2, num_layers=2)), "module: more than one"),
+        (lambda: RecurrentLayer.from_torch(torch.nn.RNN(2, 2, nonlinearity="relu")), "allowed: torch.nn.RNN with tanh"),
+        (lambda: RecurrentLayer.from_torch(torch.nn.LSTM(2, 3, proj_size=2)), "without projection"),
+        (lambda: RecurrentLayer(4, 6, n_heads=4), "n_heads: 4; allowed: what divides d_state 6"),
+        (lambda: RecurrentLayer(4, 6, n_heads=2).to_torch(), "n_heads 2; allowed for torch.nn"),
+        (lambda: RecurrentLayer(4, 6, output="c"), "output: 'c'; allowed: h, hc"),
+        (lambda: ModelConfig(vocab_size=9, d_model=9, n_heads=2), "n_heads must divide"),
+        (lambda: ModelConfig(vocab_size=9, cell="gruu"), "'gruu' is no cell; allowed: elman, gru"),
+        (lambda: LayerFeedback(FeedbackConfig(kind="stationary", decay=[0.1, 0.2]), 4, 2), "2 numbers; allowed: one, or"),
+        (lambda: FeedbackConfig(kind="stationary", decay=1.5), "less than or equal to 1"),
+        (lambda: FeedbackConfig(kind="stationary", decay="gaussian", refinements=1), "for comparison only"),
+        (lambda: FeedbackConfig(kind="exact", refinements="auto"), "exact needs none"),
         (lambda: FeedbackConfig(kind="exact", refinements=1), "exact needs none"),
         (lambda: FeedbackConfig(kind="stationary", refinements=1), "diverge"),
         (lambda: FeedbackConfig(kind="selective", decay="linspace"), "decay is only for kind: stationary"),

@@ -64,6 +64,7 @@ def row_at(step: int, ledger: Ledger, layers: int) -> dict[str, Any]:
         "feedback_error_estimate": None,
         "layer_residuals": tuple(0.1 * (each + 1) for each in range(layers)),
         "layer_error_estimates": tuple(None if step % 2 else 0.0 for _ in range(layers)),
+        "layer_sweeps": (1,) * layers,
         "worker_hours": cost.worker_hours,
         "cost_usd": cost.cost_usd,
         "usd_per_million_tokens": cost.usd_per_million_tokens,

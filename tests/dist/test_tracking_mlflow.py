@@ -42,6 +42,7 @@ def metrics_at(step: int, **changed: Any) -> StepMetrics:
         feedback_error_estimate=None,
         layer_residuals=(0.1, None),
         layer_error_estimates=(None, 0.2),
+        layer_sweeps=(1, 0),
         worker_hours=0.1,
         cost_usd=None,
         usd_per_million_tokens=None,

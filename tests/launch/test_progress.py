@@ -15,28 +15,32 @@ def metrics(step: int, **changes: object) -> StepMetrics:
         "step": step, "steps": 100, "tokens": step * 10, "train_loss": 2.5, "learning_rate": 1e-3, "gradient_norm": 1.0,
         "tokens_per_second": 12345.6, "data_wait_fraction": 0.015, "seconds_left": 125.0, "feedback_residual": 0.2,
         "feedback_error_estimate": None, "layer_residuals": (0.2,), "layer_error_estimates": (None,),
+        "layer_sweeps": (1,),
         "worker_hours": 0.1, "cost_usd": 0.25, "usd_per_million_tokens": 1.0, "restarts": 0, "workers": 2,
     }  # fmt: skip
     return StepMetrics(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def test_the_bar_has_all_that_is_asked_for() -> None:
-    text = bar_text(metrics(5), valid_bits_per_byte=1.5)
-    assert text == ("loss 2.5000 · valid 1.5000 bits/byte · 12,346 tokens/s · data wait 1.5% · 2m 05s left · $0.2500")
-    assert "valid" not in bar_text(metrics(5), None)
-    assert "no price" in bar_text(metrics(5, cost_usd=None), None)
+    text = bar_text(metrics(5), valid_bits_per_byte=1.5, probe_cosine=0.99912)
+    assert text == (
+        "loss 2.5000 · valid 1.5000 bits/byte · cosine with BPTT 0.9991"
+        " · 12,346 tokens/s · data wait 1.5% · 2m 05s left · $0.2500"
+    )
+    assert "valid" not in bar_text(metrics(5), None, None)
+    assert "no price" in bar_text(metrics(5, cost_usd=None), None, None)
 
 
 def test_the_bar_draws_on_a_terminal_and_keeps_the_last_validation() -> None:
     file = io.StringIO()
     view = BarView(Console(file=file, force_terminal=True, width=120), steps=100)
     with view.live:
-        view.metrics(metrics(10, valid_loss=1.0, valid_bits_per_byte=1.25))
+        view.metrics(metrics(10, valid_loss=1.0, valid_bits_per_byte=1.25, probe_cosine=0.75))
         view.metrics(metrics(20))
         view.event("checkpoint", {"step": 20})
     shown = file.getvalue()
     assert "20/100" in shown
-    assert "valid 1.2500 bits/byte" in shown.rpartition("20/100")[2]
+    assert "valid 1.2500 bits/byte · cosine with BPTT 0.7500" in shown.rpartition("20/100")[2]
     assert "checkpoint  step 20" in shown
 
 

@@ -1,9 +1,13 @@
-"""The recurrent cells: one module each, all with base.Cell's functions."""
+"""The recurrent cells, one file each: the name of the file is the name of the cell (docs/adding-a-cell.md)."""
 
-from ssrnn_kernels.cells import gru
-from ssrnn_kernels.cells.base import Cell
+import pkgutil
+from importlib import import_module
 
-CELLS: dict[str, Cell] = {gru.NAME: gru}
+from ssrnn_kernels.cell import Cell
+
+CELLS: dict[str, Cell] = {
+    module.name: import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
+}
 
 
 def get_cell(name: str) -> Cell:

@@ -1,13 +1,14 @@
 """The recurrence in one loop without autograd, which saves the gates as it goes: nothing is computed twice.
 
-Imports torch and a cell's `step_into`. Time-major memory: T time, B batch, G gates·units, S states·units, D units."""
+Imports torch and a cell's `step_into`. T time, B batch, H heads, G gates, K units a head, S states·units."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ssrnn_kernels.cells.base import Cell
+from ssrnn_kernels.cell import Cell, Shape
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Trajectory:
     """A window's states, and what the backward needs of each step."""
 
     states_TBS: Tensor  # T + 1 states: the initial one first
-    saved_TBK: Tensor | None  # the gates; None where nothing will be differentiated
+    saved_TBHQK: Tensor | None  # the gates; None where nothing will be differentiated
 
     @property
     def after_TBS(self) -> Tensor:
@@ -25,9 +26,9 @@ class Trajectory:
 
 def recur(
     cell: Cell,
-    inputs_TBG: Tensor,
-    weight_hh_GD: Tensor,
-    bias_hh_G: Tensor,
+    inputs_TBR: Tensor,
+    weight_hh_RK: Tensor,
+    bias_hh_R: Tensor,
     state_BS: Tensor,
     reset_TB: Tensor | None,
     *,
@@ -35,24 +36,41 @@ def recur(
 ) -> Trajectory:
     """Run the cell over a window, as recurrence_reference defines it.
 
-    save: keep the gates of every step, (T, B, n_saved·D), for the backward."""
-    n_steps, n_batch, n_gates = inputs_TBG.shape
-    d = weight_hh_GD.shape[-1]
-    states = inputs_TBG.new_empty(n_steps + 1, n_batch, cell.N_STATES * d)
+    save: keep what the cell saves of every step for the backward."""
+    shape = Shape.of(cell, weight_hh_RK)
+    n_steps, n_batch, _ = inputs_TBR.shape
+    states = inputs_TBR.new_empty(n_steps + 1, n_batch, state_BS.shape[-1])
     states[0] = state_BS
-    saved = inputs_TBG.new_empty(n_steps if save else 1, n_batch, cell.N_SAVED * d)
-    hidden_BG = inputs_TBG.new_empty(n_batch, n_gates)
-    weight_DG = weight_hh_GD.t()
+    steps_saved = n_steps if save else 1
+    saved = inputs_TBR.new_empty(steps_saved, n_batch, shape.n_heads, cell.N_SAVED, shape.head_size)
+    multiply, hidden_BHGK = _hidden_product(shape, weight_hh_RK, bias_hh_R, n_batch)
     restarts = _steps_with_a_reset(reset_TB, n_steps)
-    views = cell.step_views(inputs_TBG, hidden_BG, saved if save else saved.expand(n_steps, -1, -1))
-    after = states.unbind(0)
+    views = cell.step_views(
+        shape.gates(inputs_TBR), hidden_BHGK, saved if save else saved.expand(n_steps, -1, -1, -1, -1)
+    )
+    state_of = list(zip(*(part.unbind(0) for part in shape.states(states)), strict=True))
     for t, step_views in enumerate(views):
-        previous = after[t]
+        previous = state_of[t]
         if reset_TB is not None and restarts[t]:
-            previous = previous.masked_fill(reset_TB[t].unsqueeze(-1), 0)
-        torch.addmm(bias_hh_G, previous[:, :d], weight_DG, out=hidden_BG)
-        cell.step_into(step_views, previous, after[t + 1])
+            previous = tuple(part.masked_fill(reset_TB[t, :, None, None], 0) for part in previous)
+        multiply(previous[0])
+        cell.step_into(step_views, previous, state_of[t + 1])
     return Trajectory(states, saved if save else None)
+
+
+def _hidden_product(
+    shape: Shape, weight_hh_RK: Tensor, bias_hh_R: Tensor, n_batch: int
+) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """The product W_hh h + b_hh of a step, and the one buffer (B, H, G, K) that it fills."""
+    if shape.n_heads == 1:
+        hidden_BR = weight_hh_RK.new_empty(n_batch, len(bias_hh_R))
+        weight_KR = weight_hh_RK.t()
+        return lambda h_BHK: torch.addmm(bias_hh_R, h_BHK[:, 0], weight_KR, out=hidden_BR), shape.gates(hidden_BR)
+    weight_HKR = shape.per_head(weight_hh_RK).transpose(1, 2)
+    bias_H1R = bias_hh_R.view(shape.n_heads, 1, -1)
+    hidden_HBR = weight_hh_RK.new_empty(shape.n_heads, n_batch, bias_H1R.shape[-1])
+    hidden_BHGK = hidden_HBR.unflatten(-1, (shape.n_gates, -1)).transpose(0, 1)
+    return lambda h_BHK: torch.baddbmm(bias_H1R, h_BHK.transpose(0, 1), weight_HKR, out=hidden_HBR), hidden_BHGK
 
 
 def _steps_with_a_reset(reset_TB: Tensor | None, n_steps: int) -> list[bool]:

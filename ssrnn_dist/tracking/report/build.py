@@ -11,7 +11,7 @@ from typing import Any
 
 from ssrnn_dist.files import write_bytes_atomic, write_text_atomic
 from ssrnn_dist.tracking.report import drawing, numbers
-from ssrnn_dist.tracking.report.pictures import PICTURES
+from ssrnn_dist.tracking.report.pictures import pictures_of
 from ssrnn_dist.tracking.report.source import RunSource, read_run
 
 ABSENT = "–"
@@ -39,7 +39,7 @@ def build_report(run_folder: Path) -> ReportPaths:
     run = read_run(run_folder)
     (run_folder / "pictures").mkdir(parents=True, exist_ok=True)
     pictures, pngs = [], []
-    for picture in PICTURES:
+    for picture in pictures_of(run):
         figure = picture.draw(run)
         png = run_folder / "pictures" / f"{picture.name}.png"
         write_bytes_atomic(png, drawing.png_bytes(figure))

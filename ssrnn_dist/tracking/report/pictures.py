@@ -52,8 +52,10 @@ def gradient_norm(run: RunSource) -> "Figure":
 
 
 def fidelity(run: RunSource) -> "Figure":
-    """Residual (solid) and estimated error (dashed) of each layer's gradient against BPTT's."""
+    """Residual (solid) and estimated error (dashed) of each layer's feedback; the whole gradient's probed error."""
     lines = []
+    if probed := run.series("probe_relative_error"):
+        lines.append(Line(probed, "measured, whole model", drawing.INK, numbers.number(probed.last), markers=True))
     for key, what, dashed in (("layer_residuals", "residual", False), ("layer_error_estimates", "error", True)):
         layers = run.layers(key)
         for index, series in enumerate(layers):
@@ -66,6 +68,16 @@ def fidelity(run: RunSource) -> "Figure":
     return drawing.figure(
         lines, unit="relative to the gradient", restarts=run.books.restart_steps, log_axis=True, empty=empty
     )
+
+
+def sweeps(run: RunSource) -> "Figure":
+    """What `refinements: auto` chose, layer by layer."""
+    layers = run.layers("layer_sweeps")
+    lines = [
+        Line(series, f"layer {index}", drawing.layer_colour(index, len(layers)), numbers.count(series.last))
+        for index, series in enumerate(layers)
+    ]
+    return drawing.figure(lines, unit="sweeps", restarts=run.books.restart_steps, from_zero=True)
 
 
 def money(run: RunSource) -> "Figure":
@@ -88,9 +100,18 @@ PICTURES = (
     Picture(
         "fidelity",
         "Fidelity of the gradient",
-        "Distance from BPTT by layer: residual solid, estimated error dashed.",
+        "Distance from BPTT by layer: residual solid, estimated error dashed; black: measured by probes.",
         fidelity,
     ),
     Picture("cost", "Cost", "What was spent by each step, repeated steps included.", money),
     Picture("gradient_norm", "Gradient norm", "Of the whole gradient, before it is clipped.", gradient_norm),
 )
+
+
+SWEEPS = Picture("sweeps", "Sweeps", "How many refinement sweeps each layer needed to keep its tolerance.", sweeps)
+
+
+def pictures_of(run: RunSource) -> tuple[Picture, ...]:
+    """All pictures that say something about this run."""
+    adapts = (run.config.get("feedback") or {}).get("refinements") == "auto"
+    return (*PICTURES, SWEEPS) if adapts else PICTURES

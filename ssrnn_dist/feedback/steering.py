@@ -1,0 +1,51 @@
+"""What the layers' rules learn between optimizer steps, from what all ranks saw: calibrated decays, `auto` sweeps.
+
+Imports torch; the sum over ranks is given. Every rank calls the same methods in the same order."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ssrnn_dist.feedback.fidelity import fidelity, next_sweeps
+from ssrnn_dist.feedback.layer_feedback import LayerFeedback
+
+LOOK_EVERY_STEPS = (
+    100  # how often a layer without sweeps makes one to see what it leaves out, where nothing else is set
+)
+
+
+class Steering:
+    """The rules of a model's layers from step to step; keeps what they tell until it is logged."""
+
+    def __init__(self, layers: list[LayerFeedback], sum_over_ranks: Callable[[Tensor], Tensor]) -> None:
+        self.layers, self._sum = layers, sum_over_ranks
+        self._increments = torch.zeros(len(layers), 4, dtype=torch.float64)
+
+    def before_step(self, step: int) -> None:
+        """step: optimizer steps done. A layer that `auto` has brought to no sweeps looks again now and then."""
+        for layer in self.layers:
+            every = layer.config.probe_every or LOOK_EVERY_STEPS
+            layer.probing = layer.is_auto and layer.refinements == 0 and step % every == 0
+
+    def recalibrate(self) -> None:
+        """Move every calibrated decay, by the same value on each rank."""
+        for layer in self.layers:
+            if layer.calibrates:
+                layer.recalibrate(self._sum(layer.take_diagonal()))
+
+    def after_step(self) -> None:
+        """Move the decays and the sweeps by what the step showed."""
+        self.recalibrate()
+        told = torch.stack([layer.take_increments().cpu() for layer in self.layers])
+        self._increments += told
+        if not any(layer.is_auto for layer in self.layers):
+            return
+        for layer, sums_4 in zip(self.layers, self._sum(told), strict=True):
+            if layer.is_auto and layer.sweeps:
+                layer.refinements = next_sweeps(layer.sweeps, fidelity(sums_4), layer.config.tolerance)
+
+    def take_increments(self) -> Tensor:
+        """(layers, 4): this rank's sums since the last call, to be added over ranks."""
+        taken, self._increments = self._increments, torch.zeros_like(self._increments)
+        return taken
