@@ -30,11 +30,21 @@ class Runs:
     def __init__(self, root: Path, corpus: Path) -> None:
         self.root, self.corpus = root, corpus
 
-    def config(self, name: str, *, stage: int = 1, precision: str = "fp32", **train: object) -> Path:
+    def config(
+        self,
+        name: str,
+        *,
+        stage: int = 1,
+        precision: str = "fp32",
+        model: dict[str, object] | None = None,
+        feedback: dict[str, object] | None = None,
+        **train: object,
+    ) -> Path:
         values = {
             "name": name,
             "run_root": str(self.root / "runs"),
-            "model": {"d_model": 10, "n_layers": 2},
+            "model": {"d_model": 10, "n_layers": 2, **(model or {})},
+            "feedback": {"probe_every": 3, **(feedback or {})},
             "data": {"index": str(self.corpus)},
             "train": {
                 "steps": 8,

@@ -11,7 +11,7 @@ from ssrnn_data.lanes import deal_lanes
 from ssrnn_dist.config import check_config
 from ssrnn_dist.config.sections import TrainSection
 from ssrnn_dist.engine import cut_lanes
-from ssrnn_dist.feedback.fidelity import fidelity, worst
+from ssrnn_dist.feedback.fidelity import Fidelity, fidelity, next_sweeps, worst
 from ssrnn_dist.generate import choose
 from ssrnn_dist.model import LanguageModel, ModelConfig
 from ssrnn_dist.model.language_model import count_parameters
@@ -61,15 +61,34 @@ def test_choices_obey_their_dials() -> None:
 
 
 def test_fidelity_is_none_where_nothing_is_known() -> None:
-    assert fidelity(torch.zeros(3)).residual is None
-    growing = fidelity(torch.tensor([4.0, 1.0, 9.0]))
+    assert fidelity(torch.zeros(4)).residual is None
+    growing = fidelity(torch.tensor([4.0, 1.0, 9.0, 2.0]))
+    assert growing.diverged == 2
     assert growing.residual == pytest.approx(2 / 3)
     assert growing.error_estimate is None
-    shrinking = fidelity(torch.tensor([1.0, 4.0, 9.0]))
+    shrinking = fidelity(torch.tensor([1.0, 4.0, 9.0, 0.0]))
     assert shrinking.error_estimate == pytest.approx(1 / 3)
     assert worst((0.1, 0.3)) == 0.3
     assert worst((0.1, None)) is None
     assert worst(()) is None
+
+
+@pytest.mark.parametrize(
+    ("swept", "told", "then"),
+    [
+        (1, Fidelity(0.2, 0.05), 2),  # too much may be left
+        (1, Fidelity(0.2, None), 2),  # and here nobody knows
+        (2, Fidelity(0.03, 0.01), 2),  # enough, and one sweep less would not be
+        (2, Fidelity(0.015, 0.001), 2),  # one less might do: not surely
+        (2, Fidelity(0.009, 0.001), 1),
+        (1, Fidelity(0.009, None), 0),
+        (16, Fidelity(0.5, 0.4), 16),  # BPTT is cheaper than more
+        (3, Fidelity(0.5, 0.4, diverged=1), 2),
+        (1, Fidelity(None, None), 1),
+    ],
+)
+def test_auto_makes_as_few_sweeps_as_keep_the_tolerance(swept: int, told: Fidelity, then: int) -> None:
+    assert next_sweeps(swept, told, tolerance=0.02) == then
 
 
 def config(tmp_path, **changes):

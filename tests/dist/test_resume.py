@@ -39,7 +39,6 @@ def trained(runs):
         names = [(f"w{world}-z{stage}", {"stage": stage}) for stage in STAGES]
         if world == 2:
             names += [(f"bf16-z{stage}", {"stage": stage, "precision": "bf16"}) for stage in STAGES]
-            names += [("calibrated", {"stage": 2})]
         train_many(world, *(runs.config(name, **config) for name, config in names))
     for world in (1, 2, 3):
         paths = [from_step_4(runs, f"w2-z{old}", f"w2-z{old}-to-w{world}-z{new}", stage=new) for old, new in MOVES]
