@@ -115,7 +115,7 @@ def test_a_graph_can_be_walked_twice(cell: str) -> None:
 
 def test_function_transforms_are_refused() -> None:
     layer, x = layer_and_input("gru", FeedbackConfig())
-    message = "torch.func transforms .* recurrence_reference"
+    message = r"torch.func transforms \(.*recurrence_reference"
     with pytest.raises(RuntimeError, match=message):
         torch.func.grad(lambda each: layer(each)[0].sum())(x.detach())
     with pytest.raises(RuntimeError, match=message):

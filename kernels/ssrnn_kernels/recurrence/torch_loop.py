@@ -60,17 +60,33 @@ def recur(
 
 def _hidden_product(
     shape: Shape, weight_hh_RK: Tensor, bias_hh_R: Tensor, n_batch: int
-) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+) -> tuple[Callable[[Tensor], object], Tensor]:
     """The product W_hh h + b_hh of a step, and the one buffer (B, H, G, K) that it fills."""
-    if shape.n_heads == 1:
-        hidden_BR = weight_hh_RK.new_empty(n_batch, len(bias_hh_R))
-        weight_KR = weight_hh_RK.t()
-        return lambda h_BHK: torch.addmm(bias_hh_R, h_BHK[:, 0], weight_KR, out=hidden_BR), shape.gates(hidden_BR)
-    weight_HKR = shape.per_head(weight_hh_RK).transpose(1, 2)
-    bias_H1R = bias_hh_R.view(shape.n_heads, 1, -1)
-    hidden_HBR = weight_hh_RK.new_empty(shape.n_heads, n_batch, bias_H1R.shape[-1])
-    hidden_BHGK = hidden_HBR.unflatten(-1, (shape.n_gates, -1)).transpose(0, 1)
-    return lambda h_BHK: torch.baddbmm(bias_H1R, h_BHK.transpose(0, 1), weight_HKR, out=hidden_HBR), hidden_BHGK
+    n_heads, head_size = shape.n_heads, shape.head_size
+    n_rows = len(bias_hh_R) // n_heads
+    bias_H1R = bias_hh_R.view(n_heads, 1, n_rows)
+    hidden_HBR = weight_hh_RK.new_empty(n_heads, n_batch, n_rows)
+    hidden_BHGK = hidden_HBR.unflatten(-1, (shape.n_gates, head_size)).transpose(0, 1)
+    if n_heads > 1:
+        weight_HKR = shape.per_head(weight_hh_RK).transpose(1, 2).contiguous()
+        return lambda h_BHK: torch.baddbmm(bias_H1R, h_BHK.transpose(0, 1), weight_HKR, out=hidden_HBR), hidden_BHGK
+    hidden_BR = hidden_HBR[0]
+    if _weights_go_left(weight_hh_RK, n_batch):
+        product_RB = weight_hh_RK.new_empty(n_rows, n_batch)
+
+        def weights_left(h_BHK: Tensor) -> None:
+            torch.mm(weight_hh_RK, h_BHK[:, 0].t(), out=product_RB)
+            torch.add(bias_hh_R, product_RB.t(), out=hidden_BR)
+
+        return weights_left, hidden_BHGK
+    weight_KR = weight_hh_RK.t().contiguous()
+    return lambda h_BHK: torch.addmm(bias_hh_R, h_BHK[:, 0], weight_KR, out=hidden_BR), hidden_BHGK
+
+
+def _weights_go_left(weight_hh_RK: Tensor, n_batch: int) -> bool:
+    """Is W h faster than h Wᵀ?  On several threads of a CPU, for large weights and few sequences (LOG.md)."""
+    on_threads = weight_hh_RK.device.type == "cpu" and torch.get_num_threads() > 1
+    return on_threads and weight_hh_RK.numel() >= 2**18 and 2 <= n_batch <= 32
 
 
 def _steps_with_a_reset(reset_TB: Tensor | None, n_steps: int) -> list[bool]:
