@@ -3,49 +3,49 @@
 Imports torch only. T time, B batch, H heads, G gates, K units a head, D = H·K units, N states a unit, S = N·D.
 Rows of the weights and the last axis of pre-activations: head, gate, unit; with one head that is torch.nn's order."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
-State = tuple[Tensor, ...]  # N tensors (…, H, K): h first, which W_hh multiplies and the layer hands on
+Values = tuple[Any, ...]  # one value for each gate, state, … of a unit: tensors of one shape, or a kernel's expressions
+
+
+def is_zero(value: Any) -> bool:
+    """Is it the number 0, which a cell gives where nothing flows?"""
+    return isinstance(value, int | float) and value == 0
 
 
 class Cell(Protocol):
-    """A recurrent cell s_t = f(s_{t−1}, x_t) as a module of functions, elementwise over units.
+    """A recurrent cell s_t = f(s_{t−1}, x_t) as a module of pure functions, the arithmetic of one unit.
 
     Its pre-activations come in two parts: inputs x = W_ih x_t + b_ih, for all t at once, and hidden
-    u = W_hh h_{t−1} + b_hh, step by step. What is cell-specific is the arithmetic of one unit, whatever the heads."""
+    u = W_hh h_{t−1} + b_hh, step by step. The functions know numbers, + − *, torch.sigmoid and torch.tanh: torch runs
+    them on tensors, and tracing.py makes the compiled kernels of them."""
 
     NAME: str
     GATES: tuple[str, ...]  # names, in the order of the weights' rows
-    N_STATES: int  # 1: h; 2: h and c
-    N_SAVED: int  # arrays of D that a step leaves for the backward, beside the states
+    N_STATES: int  # 1: h; 2: h and c. The first is what W_hh multiplies and the layer hands on
+    N_SAVED: int  # values that a step leaves for the backward, beside the states
 
-    def step(self, x: State, u: State, state: State) -> State:
-        """The definition: from G, G and N tensors to the new N, by operations that autograd can follow."""
+    def step(self, x: Values, u: Values, state: Values) -> tuple[Values, Values]:
+        """The definition: from G, G and N values to the N of the new state, and what is saved."""
 
-    def step_views(self, x_TBHGK: Tensor, u_BHGK: Tensor, saved_TBHQK: Tensor) -> Iterator[State]:
-        """Per step, the views that step_into works on, made for a window at once; u is one buffer for all steps."""
+    def derivatives(self, saved: Values, before: Values, after: Values) -> Values:
+        """The local derivatives of a step, of which all that follows is products."""
 
-    def step_into(self, views: State, state: State, new_state: State) -> None:
-        """The same step without autograd or allocation: fills its saved views and new_state."""
+    def gate_gradients(self, derivatives: Values, delta: Values) -> Values:
+        """G: dL/du from the N values of δ = dL/ds_t."""
 
-    def derivatives(self, saved_TBHQK: Tensor, before: State, after: State) -> Tensor:
-        """(T, B, H, C, K): the C local derivatives of which all that follows is products."""
+    def input_gradients(self, derivatives: Values, gates: Values, delta: Values) -> Values:
+        """G: dL/dx, where dL/du is known; `gates` itself where x and u only meet as x + u."""
 
-    def gate_gradients(self, derivatives_TBHCK: Tensor, delta: State) -> Tensor:
-        """(T, B, H, G, K): dL/du from δ = dL/ds_t."""
+    def direct(self, derivatives: Values, delta: Values) -> Values:
+        """N: what of δ flows to s_{t−1} without passing through W_hh; 0 where nothing does."""
 
-    def input_gradients(self, derivatives_TBHCK: Tensor, gates_TBHGK: Tensor, delta: State) -> Tensor:
-        """(T, B, H, G, K): dL/dx, where dL/du is known; they are one tensor where x and u only meet as x + u."""
-
-    def direct(self, derivatives_TBHCK: Tensor, delta: State) -> tuple[Tensor | None, ...]:
-        """Per state, what of δ flows to s_{t−1} without passing through W_hh; None: nothing."""
-
-    def diagonal_into(self, derivatives_TBHCK: Tensor, weights: State, out_TBNNHK: Tensor) -> None:
-        """Fill out[:, :, i, j] with each unit's ∂s_i,t / ∂s_j,t−1.  weights: per gate, the diagonal (H, K) of W_hh."""
+    def diagonal(self, derivatives: Values, weights: Values) -> tuple[Values, ...]:
+        """N rows of N: a unit's ∂s_i,t / ∂s_j,t−1.  weights: its own weight W_hh in each gate."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +67,36 @@ class Shape:
     def n_units(self) -> int:
         return self.n_heads * self.head_size
 
-    def gates(self, flat: Tensor) -> Tensor:
-        """(…, R) as (…, H, G, K)."""
-        return flat.unflatten(-1, (self.n_heads, -1, self.head_size))
+    @property
+    def n_rows(self) -> int:
+        return self.n_gates * self.n_units
 
-    def states(self, flat: Tensor) -> State:
+    def gates(self, flat: Tensor) -> tuple[Tensor, ...]:
+        """(…, R) as G views (…, H, K)."""
+        return flat.unflatten(-1, (self.n_heads, self.n_gates, self.head_size)).unbind(-2)
+
+    def states(self, flat: Tensor) -> tuple[Tensor, ...]:
         """(…, S) as N views (…, H, K)."""
         return flat.unflatten(-1, (self.n_states, self.n_heads, self.head_size)).unbind(-3)
+
+    def saved(self, saved_TBQD: Tensor) -> tuple[Tensor, ...]:
+        """(…, Q, D) as Q views (…, H, K)."""
+        return saved_TBQD.unflatten(-1, (self.n_heads, self.head_size)).unbind(-3)
 
     def per_head(self, weight_hh_RK: Tensor) -> Tensor:
         """(R, K) as (H, G·K, K)."""
         return weight_hh_RK.unflatten(0, (self.n_heads, -1))
 
-    def diagonals(self, weight_hh_RK: Tensor) -> State:
+    def flat_gates(self, values: Values) -> Tensor:
+        """G tensors (…, H, K) as (…, R), in the order of the weights' rows."""
+        return torch.stack(torch.broadcast_tensors(*values), dim=-2).flatten(-3)
+
+    def flat_states(self, values: Values, like: Tensor) -> Tensor:
+        """N tensors (…, H, K), or zeros, as (…, S)."""
+        zeros = like.new_zeros(()).expand_as(like)
+        return torch.stack([zeros if is_zero(value) else value for value in values], dim=-3).flatten(-3)
+
+    def own_weights(self, weight_hh_RK: Tensor) -> tuple[Tensor, ...]:
         """Per gate, the weight (H, K) of each unit to itself."""
         square_HGKK = weight_hh_RK.unflatten(0, (self.n_heads, self.n_gates, self.head_size))
         return square_HGKK.diagonal(dim1=-2, dim2=-1).unbind(1)

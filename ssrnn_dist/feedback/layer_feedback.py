@@ -17,13 +17,13 @@ class LayerFeedback:
 
     def __init__(self, config: FeedbackConfig, d_units: int, n_states: int = 1) -> None:
         self.config, self.d_units, self.n_states = config, d_units, n_states
-        self.decay: Tensor | None = _first_decay(config, n_states * d_units)
+        self.decay: Tensor | None = _first_decay(config, n_states, d_units)
         self.refinements = 1 if config.refinements == "auto" else config.refinements
         self.probing = False  # true where a layer without sweeps makes one, to see what it leaves out
         self.observing = False  # true while a calibrated decay looks for its first value
         self.increments_4 = torch.zeros(4, dtype=torch.float64)  # Δ_K², Δ_{K−1}², ‖δ‖², and sweeps that diverged
-        block = (n_states, n_states, d_units) if n_states > 1 else (d_units,)
-        self.diagonal_sum = torch.zeros(block, dtype=torch.float64)
+        self.block = (n_states, n_states, d_units)  # of a unit's own factors from step to step
+        self.diagonal_sum = torch.zeros(self.block, dtype=torch.float64)
         self.diagonal_count = torch.zeros((), dtype=torch.float64)
 
     @property
@@ -49,12 +49,12 @@ class LayerFeedback:
         twin.decay, twin.refinements, twin.probing = self.decay, self.refinements, self.probing
         return twin
 
-    def decay_on(self, device: torch.device) -> Tensor:
-        """The decay, moved to this device once."""
+    def decay_for(self, error: Tensor) -> Tensor:
+        """The decay (N, N, D), or a dense one (S, S), where the error is; float64 for a float64 error."""
         if self.decay is None:
             raise RuntimeError("a calibrated decay is used before its first value: call Engine.calibrate first")
-        self.decay = self.decay.to(device)
-        return self.decay
+        self.decay = self.decay.to(error.device)
+        return self.decay.to(error.dtype) if self.is_dense or error.dtype == torch.float64 else self.decay
 
     def saw_increments(self, last: Tensor, before: Tensor, total: Tensor) -> None:
         """Add a backward's norms Δ_K, Δ_{K−1} and ‖δ⁽ᴷ⁾‖."""
@@ -68,6 +68,7 @@ class LayerFeedback:
     def saw_diagonal(self, diagonal: Tensor, reset_TB: Tensor | None) -> None:
         """Add the diagonal (T, B, …, D) of a window's Jacobians, without its first step and documents' starts."""
         inner = diagonal[1:].double()
+        inner = inner.reshape(*inner.shape[:2], *self.block)
         if reset_TB is None:
             count = torch.tensor(float(inner.shape[0] * inner.shape[1]), dtype=torch.float64, device=inner.device)
         else:
@@ -96,21 +97,26 @@ class LayerFeedback:
         self.decay = mean if self.decay is None else MOMENTUM * self.decay + (1 - MOMENTUM) * mean
 
 
-def _first_decay(config: FeedbackConfig, d_state: int) -> Tensor | None:
-    """What a decay starts as: λ (S,), a dense matrix (S, S) as the paper's code draws it, or nothing yet."""
-    decay = config.decay
+def _first_decay(config: FeedbackConfig, n_states: int, d_units: int) -> Tensor | None:
+    """What a decay starts as: λ as a block (N, N, D), a dense matrix (S, S) as the paper draws it, or nothing yet."""
+    decay, d_state = config.decay, n_states * d_units
     generator = torch.Generator().manual_seed(0)
     if decay is None or decay == "calibrated":
         return None
-    if decay == "linspace":
-        return torch.linspace(0, 1, d_state)
     if decay == "gaussian":
         return torch.randn(d_state, d_state, generator=generator) / d_state**0.5
     if decay == "orthogonal":
         return torch.linalg.qr(torch.randn(d_state, d_state, generator=generator)).Q
+    if decay == "linspace":
+        return _on_the_diagonal(torch.linspace(0, 1, d_state), n_states)
     numbers = torch.tensor(decay, dtype=torch.float32).reshape(-1)
     if len(numbers) not in (1, d_state):
         raise ValueError(
             f"decay: {len(numbers)} numbers; allowed: one, or one for each of the layer's {d_state} states"
         )
-    return numbers.expand(d_state).clone()
+    return _on_the_diagonal(numbers.expand(d_state), n_states)
+
+
+def _on_the_diagonal(factors_S: Tensor, n_states: int) -> Tensor:
+    """(N, N, D): each state with its own factor, no state with another's."""
+    return torch.diag_embed(factors_S.view(n_states, -1).t()).permute(1, 2, 0).contiguous()

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ssrnn_dist.feedback.layer_feedback import LayerFeedback
 from ssrnn_dist.feedback.once import refuse_double_backward, refuse_function_transforms
-from ssrnn_dist.feedback.solve import Window, solve_feedback
-from ssrnn_kernels.cell import Cell, Shape
-from ssrnn_kernels.heads import weight_gradient
+from ssrnn_dist.feedback.solve import solve_feedback
+from ssrnn_kernels.cell import Cell
+from ssrnn_kernels.fused_feedback import Window
 from ssrnn_kernels.recurrence import Trajectory, recur
 
 
@@ -35,25 +35,16 @@ def recurrence(
         return _Recurrence.apply(*tensors, reset_TB, cell, feedback)
     trajectory = recur(cell, *tensors, reset_TB, save=feedback.observing)
     if feedback.observing:
-        window, _ = _window(cell, trajectory, weight_hh_RK, reset_TB)
+        window = _window(cell, trajectory, weight_hh_RK, reset_TB)
         feedback.saw_diagonal(window.diagonal(), window.reset_TB)
     return trajectory.after_TBS
 
 
-def _window(
-    cell: Cell, trajectory: Trajectory, weight_hh_RK: Tensor, reset_TB: Tensor | None
-) -> tuple[Window, tuple[Tensor, ...]]:
-    """The local derivatives of a window, and the states (T, B, H, K) that each step really started from."""
-    shape = Shape.of(cell, weight_hh_RK)
-    before_TBS = trajectory.states_TBS[:-1]
-    if reset_TB is not None and bool(reset_TB.any()):
-        before_TBS = before_TBS.masked_fill(reset_TB.unsqueeze(-1), 0)
-    else:
-        reset_TB = None
-    assert trajectory.saved_TBHQK is not None
-    before = shape.states(before_TBS)
-    derivatives = cell.derivatives(trajectory.saved_TBHQK, before, shape.states(trajectory.after_TBS))
-    return Window(cell, shape, derivatives, weight_hh_RK, reset_TB), before
+def _window(cell: Cell, trajectory: Trajectory, weight_hh_RK: Tensor, reset_TB: Tensor | None) -> Window:
+    """A window's trajectory for the backward; resets only where there are any."""
+    assert trajectory.saved_TBQD is not None
+    reset_TB = reset_TB if reset_TB is not None and bool(reset_TB.any()) else None
+    return Window(cell, trajectory.states_TBS, trajectory.saved_TBQD, weight_hh_RK, reset_TB)
 
 
 class _Recurrence(torch.autograd.Function):
@@ -69,7 +60,7 @@ class _Recurrence(torch.autograd.Function):
         feedback: LayerFeedback,
     ) -> Tensor:
         trajectory = recur(cell, inputs_TBR, weight_hh_RK, bias_hh_R, state_BS, reset_TB, save=True)
-        ctx.save_for_backward(trajectory.states_TBS, trajectory.saved_TBHQK, weight_hh_RK, reset_TB)
+        ctx.save_for_backward(trajectory.states_TBS, trajectory.saved_TBQD, weight_hh_RK, reset_TB)
         ctx.cell, ctx.feedback = cell, feedback
         return trajectory.after_TBS
 
@@ -77,18 +68,15 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, error_TBS: Tensor) -> tuple[Tensor | None, ...]:
         refuse_double_backward()
         states, saved, weight_hh_RK, reset_TB = ctx.saved_tensors
-        cell: Cell = ctx.cell
+        window = _window(ctx.cell, Trajectory(states, saved), weight_hh_RK, reset_TB)
         wants_inputs, wants_weight, wants_bias, wants_state = ctx.needs_input_grad[:4]
         with torch.autocast(error_TBS.device.type, enabled=False):
-            window, before = _window(cell, Trajectory(states, saved), weight_hh_RK, reset_TB)
-            delta_TBS = solve_feedback(window, error_TBS, ctx.feedback)
-            gates = window.gates(delta_TBS)
-            delta = window.shape.states(delta_TBS)
+            solved = solve_feedback(window, error_TBS, ctx.feedback)
             return (
-                cell.input_gradients(window.derivatives_TBHCK, gates, delta).flatten(2) if wants_inputs else None,
-                weight_gradient(gates, before[0]) if wants_weight else None,
-                gates.sum(dim=(0, 1)).flatten() if wants_bias else None,
-                window.full_flow(delta_TBS[:1])[0] if wants_state else None,
+                solved.inputs_TBR if wants_inputs else None,
+                window.weight_gradient(solved.gates_TBR) if wants_weight else None,
+                solved.gates_TBR.sum(dim=(0, 1)) if wants_bias else None,
+                window.first_steps(1).full_flow(solved.delta_TBS[:1])[0] if wants_state else None,
                 None,
                 None,
                 None,

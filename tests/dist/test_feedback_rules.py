@@ -185,8 +185,10 @@ def dense_definition(case: Problem, structured: Callable[[Tensor], Tensor]) -> l
 def test_linspace_is_the_papers_recursion() -> None:
     """Over the whole state: of an LSTM, h and c."""
     config = FeedbackConfig(kind="stationary")
-    assert torch.equal(LayerFeedback(config, 5).decay, torch.linspace(0, 1, 5))
-    assert torch.equal(LayerFeedback(config, 5, n_states=2).decay, torch.linspace(0, 1, 10))
+    assert torch.equal(LayerFeedback(config, 5).decay, torch.linspace(0, 1, 5)[None, None])
+    whole = torch.linspace(0, 1, 10)
+    block = torch.stack([whole[:5], torch.zeros(5), torch.zeros(5), whole[5:]]).view(2, 2, 5)
+    assert torch.equal(LayerFeedback(config, 5, n_states=2).decay, block)
 
 
 def test_sweeps_approach_bptt_as_measured_in_the_method() -> None:

@@ -1,0 +1,77 @@
+"""A pass of feedback back in time, by torch and feedback_scan: the definition, for any device and type.
+
+Imports torch. T time, B batch, R rows of the weights, D units, N states a unit, S = N·D."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssrnn_kernels.feedback_scan import feedback_scan
+from ssrnn_kernels.fused_feedback.window import Window
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a pass leaves: the sum of the passes so far, dL/du and dL/dx, and the norms of both parts.
+
+    gates_TBR, inputs_TBR: of the sum after the last pass; before it gates_TBR is of this pass's increment alone.
+    rest_TBS: before the last pass, with a constant decay, what J carries past W_hh less what the decay did."""
+
+    delta_TBS: Tensor
+    gates_TBR: Tensor
+    inputs_TBR: Tensor | None
+    rest_TBS: Tensor | None
+    increment: Tensor  # ‖what this pass added‖
+    total: Tensor  # ‖the sum‖
+
+
+def torch_pass(
+    window: Window,
+    decay_NND: Tensor | None,
+    error_TBS: Tensor,
+    flow_TBD: Tensor | None = None,
+    before: Pass | None = None,
+    *,
+    last: bool,
+) -> Pass:
+    """value_t = e_t + D_{t+1}ᵀ value_{t+1}, with D the Jacobian's own diagonal (decay None) or a constant one.
+
+    The first pass scans the errors; a later one what the pass before sends to the step before: flow_TBD, its gates'
+    gradients through the weights, and its rest."""
+    source = error_TBS if before is None or flow_TBD is None else _shifted(window, flow_TBD, before)
+    increment = _scan(window, source, decay_NND)
+    delta = increment if before is None else before.delta_TBS + increment
+    gates = window.gates(delta if last else increment)
+    rest = None
+    if decay_NND is not None and not last:
+        carried = (decay_NND.to(increment.dtype) * increment.unflatten(-1, (-1, 1, decay_NND.shape[-1]))).sum(dim=-3)
+        rest = window.direct(increment) - carried.flatten(-2)
+    return Pass(delta, gates, window.inputs(gates, delta) if last else None, rest, _norm(increment), _norm(delta))
+
+
+def _shifted(window: Window, flow_TBD: Tensor, before: Pass) -> Tensor:
+    """(T, B, S): what each step gets from the step after it, nothing across the start of a document."""
+    source = torch.zeros_like(before.delta_TBS)
+    if before.rest_TBS is not None:
+        source[:-1] = before.rest_TBS[1:]
+    source[:-1, :, : flow_TBD.shape[-1]] += flow_TBD[1:]
+    window.cut(source[:-1], 1)
+    return source
+
+
+def _scan(window: Window, error_TBS: Tensor, decay_NND: Tensor | None) -> Tensor:
+    """feedback_scan on time-major memory: views, no copies."""
+    reset_BT = None if window.reset_TB is None else window.reset_TB.transpose(0, 1)
+    n = window.shape.n_states
+    error_BTS = error_TBS.transpose(0, 1)
+    decay = window.diagonal().transpose(0, 1) if decay_NND is None else decay_NND
+    if n == 1:
+        decay = decay if decay_NND is None else decay[0, 0]
+        return feedback_scan(error_BTS, decay, reset_BT).transpose(0, 1)
+    return feedback_scan(error_BTS.unflatten(-1, (n, -1)), decay, reset_BT).flatten(-2).transpose(0, 1)
+
+
+def _norm(values: Tensor) -> Tensor:
+    dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
+    return torch.linalg.vector_norm(values, dtype=dtype)
