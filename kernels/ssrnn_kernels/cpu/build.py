@@ -23,7 +23,7 @@ from ssrnn_kernels.cell import Cell
 from ssrnn_kernels.cpu.source import c_source
 
 SWITCH = "SSRNN_CPU_KERNELS"
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-std=c11")
+FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=256", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-std=c11")
 COMPILE_SECONDS = 120
 
 

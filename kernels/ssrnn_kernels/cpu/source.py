@@ -43,13 +43,12 @@ ALWAYS float tanh_(float x) { return 1.0f - 2.0f / (exp_(2.0f * x) + 1.0f); }
 typedef struct {
     int64_t n_batch, n_heads, head_size, threads, saves, product_b, product_r;
     const float *x, *product, *bias;  // (T, B, R); W h of this step; (R)
-    float *states, *saved;            // (T + 1, B, S); (T, B, SAVED, D)
+    float *states, *saved, *row;      // (T + 1, B, S); (T, B, SAVED, D); (B, R), to turn a transposed product in
 } Step;
 
-ALWAYS void step_row(const Step *a, int64_t t, int64_t b, const float *before, int64_t product_r) {
+ALWAYS void step_row(const Step *a, int64_t t, int64_t b, const float *before, const float *product) {
     const int64_t K = a->head_size, D = a->n_heads * K, R = GATES * D, S = STATES * D;
-    const float *const x = a->x + (t * a->n_batch + b) * R;
-    const float *const product = a->product + b * a->product_b;
+    const float *const x = a->x + (t * a->n_batch + b) * R, *const bias = a->bias;
     const float *const previous = before + b * S;
     float *const state = a->states + ((t + 1) * a->n_batch + b) * S;
     float *const saved = a->saved + ((a->saves ? t * a->n_batch : 0) + b) * SAVED * D;
@@ -64,11 +63,17 @@ ALWAYS void step_row(const Step *a, int64_t t, int64_t b, const float *before, i
 
 // Step t: before is the state that it starts from, (B, S).
 void step(const Step *a, int64_t t, const float *before) {
+    const int64_t R = GATES * a->n_heads * a->head_size;
     const int many = a->threads > 1 && a->n_batch * a->n_heads * a->head_size > 2048;
     #pragma omp parallel for num_threads(a->threads) if (many)
     for (int64_t b = 0; b < a->n_batch; b++) {
-        if (a->product_r == 1) step_row(a, t, b, before, 1);
-        else step_row(a, t, b, before, a->product_r);
+        const float *product = a->product + b * a->product_b;
+        if (a->product_r != 1) {
+            float *const turned = a->row + b * R;
+            for (int64_t r = 0; r < R; r++) turned[r] = product[r * a->product_r];
+            product = turned;
+        }
+        step_row(a, t, b, before, product);
     }
 }
 
@@ -97,6 +102,7 @@ ALWAYS void pass_row(const Pass *a, int64_t t, int64_t b, const int selective, c
     const float *const summed = first ? a->zeros : a->delta_before + here * S;
     float *const delta = a->delta + here * S, *const gates = a->gates + here * R, *const carry = a->carry + b * S;
     float *const inputs = a->inputs + here * R, *const rest = a->rest + here * S;
+    const float *const own_weights = a->own_weights, *const decay = a->decay;
     float added = 0.0f, total = 0.0f;
     for (int64_t h = 0; h < a->n_heads; h++) {
         #pragma omp simd reduction(+ : added, total)
@@ -168,7 +174,7 @@ def _step_body(cell: Cell) -> list[str]:
     state, saved = cell.step(trace.values("x", n_gates), trace.values("u", n_gates), trace.values("s", n_states))
     return [
         *(f"const float x{g} = x[row + {g} * K];" for g in range(n_gates)),
-        *(f"const float u{g} = product[(row + {g} * K) * product_r] + a->bias[row + {g} * K];" for g in range(n_gates)),
+        *(f"const float u{g} = product[row + {g} * K] + bias[row + {g} * K];" for g in range(n_gates)),
         *_loads("s", "previous", n_states),
         *_assignments(trace),
         *_stores("state", state),
@@ -196,8 +202,8 @@ def _back_body(cell: Cell) -> list[str]:
         *_loads("q", "saved", cell.N_SAVED),
         *_loads("before", "before", n),
         *_loads("after", "after", n),
-        *(f"const float weight{g} = a->own_weights[unit + {g} * D];" for g in range(n_gates)),
-        *(f"const float decay{i}{j} = a->decay[unit + {i * n + j} * D];" for i in range(n) for j in range(n)),
+        *(f"const float weight{g} = own_weights[unit + {g} * D];" for g in range(n_gates)),
+        *(f"const float decay{i}{j} = decay[unit + {i * n + j} * D];" for i in range(n) for j in range(n)),
         *(
             f"const float v{i} = error[unit + {i} * D] + rest_before[unit + {i} * D] + carry[unit + {i} * D]"
             f"{' + flow[unit]' if i == 0 else ''};"

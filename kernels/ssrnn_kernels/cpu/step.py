@@ -19,7 +19,7 @@ class _Step(ctypes.Structure):
 
     _fields_ = (
         *((name, Size) for name in ("n_batch", "n_heads", "head_size", "threads", "saves", "product_b", "product_r")),
-        *((name, Pointer) for name in ("x", "product", "bias", "states", "saved")),
+        *((name, Pointer) for name in ("x", "product", "bias", "states", "saved", "row")),
     )
 
 
@@ -35,11 +35,13 @@ def compiled_step(
     """step(t, before_BS): fills states[t + 1] and saved[t] (saved[0] where it has room for one step only).
 
     All float32 and contiguous but product_BR = W_hh h, which may be the transpose of a contiguous one."""
+    row = torch.empty(product_BR.shape)
     arguments = _Step(
         product_BR.shape[0], shape.n_heads, shape.head_size, torch.get_num_threads(), len(saved_TBQD) > 1,
         *product_BR.stride(),
-        *(each.data_ptr() for each in (inputs_TBR, product_BR, bias_R, states_TBS, saved_TBQD)),
+        *(each.data_ptr() for each in (inputs_TBR, product_BR, bias_R, states_TBS, saved_TBQD, row)),
     )  # fmt: skip
+    arguments.row_buffer = row  # kept alive by it
     pointer = ctypes.byref(arguments)
 
     def step(t: int, before_BS: Tensor) -> None:
