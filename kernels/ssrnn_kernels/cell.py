@@ -24,7 +24,7 @@ class Cell(Protocol):
     u = W_hh h_{t−1} + b_hh, step by step. The functions know numbers, + − *, torch.sigmoid and torch.tanh: torch runs
     them on tensors, and tracing.py makes the compiled kernels of them."""
 
-    NAME: str
+    __name__: str  # of the module; its last part is the cell's name
     GATES: tuple[str, ...]  # names, in the order of the weights' rows
     N_STATES: int  # 1: h; 2: h and c. The first is what W_hh multiplies and the layer hands on
     N_SAVED: int  # values that a step leaves for the backward, beside the states

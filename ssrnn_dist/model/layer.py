@@ -49,7 +49,7 @@ class RecurrentLayer(nn.Module):
         if output not in OUTPUTS:
             raise ValueError(f"output: {output!r}; allowed: {', '.join(OUTPUTS)}")
         self.d_input, self.d_state, self.n_heads, self.output = d_input, d_state, n_heads, output
-        self.cell = get_cell(cell)
+        self.cell_name, self.cell = cell, get_cell(cell)
         self.state_size = self.cell.N_STATES * d_state
         self.d_output = d_state if output == "h" else self.state_size
         self.feedback = LayerFeedback(feedback or FeedbackConfig(), d_state, self.cell.N_STATES)
@@ -119,10 +119,10 @@ class RecurrentLayer(nn.Module):
 
     def to_torch(self) -> nn.RNNBase:
         """The torch.nn module of one layer with these weights, batch first; ValueError where torch.nn has none."""
-        if self.cell.NAME not in self.TORCH_CLASSES or self.n_heads > 1:
-            came = f"cell {self.cell.NAME!r} with n_heads {self.n_heads}"
+        if self.cell_name not in self.TORCH_CLASSES or self.n_heads > 1:
+            came = f"cell {self.cell_name!r} with n_heads {self.n_heads}"
             raise ValueError(f"{came}; allowed for torch.nn: {', '.join(self.TORCH_CLASSES)} with n_heads 1")
-        module = self.TORCH_CLASSES[self.cell.NAME](self.d_input, self.d_state, batch_first=True)
+        module = self.TORCH_CLASSES[self.cell_name](self.d_input, self.d_state, batch_first=True)
         module = module.to(self.weight_hh)
         for ours, theirs in self._beside(module):
             theirs.data.copy_(ours.data)

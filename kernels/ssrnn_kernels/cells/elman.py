@@ -8,7 +8,6 @@ from torch import tanh
 
 from ssrnn_kernels.cell import Values
 
-NAME = "elman"
 GATES = ("h",)
 N_STATES = 1
 N_SAVED = 0

@@ -8,7 +8,6 @@ from torch import sigmoid, tanh
 
 from ssrnn_kernels.cell import Values
 
-NAME = "gru"
 GATES = ("r", "z", "n")
 N_STATES = 1
 N_SAVED = 4

@@ -8,7 +8,6 @@ from torch import sigmoid, tanh
 
 from ssrnn_kernels.cell import Values
 
-NAME = "lstm"
 GATES = ("i", "f", "g", "o")
 N_STATES = 2
 N_SAVED = 4

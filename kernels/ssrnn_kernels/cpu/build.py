@@ -23,7 +23,8 @@ from ssrnn_kernels.cell import Cell
 from ssrnn_kernels.cpu.source import c_source
 
 SWITCH = "SSRNN_CPU_KERNELS"
-FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=256", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-std=c11")
+WIDE = ("-mprefer-vector-width=256",) if platform.machine() == "x86_64" else ()
+FLAGS = ("-O3", "-march=native", *WIDE, "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-std=c11")
 COMPILE_SECONDS = 120
 
 
@@ -46,9 +47,9 @@ def library_for(cell: Cell, values: Tensor) -> Library | None:
 def _library(cell: Any) -> Library | None:
     """None where it cannot be compiled, which is logged once."""
     try:
-        return _load(_compiled(cell.NAME, c_source(cell)))
+        return _load(_compiled(cell.__name__.rpartition(".")[2], c_source(cell)))
     except (OSError, subprocess.SubprocessError) as error:
-        logging.getLogger(__name__).info("no compiled kernels for %s, torch does their work: %s", cell.NAME, error)
+        logging.getLogger(__name__).info("no compiled kernels for %s, torch does their work: %s", cell.__name__, error)
         return None
 
 

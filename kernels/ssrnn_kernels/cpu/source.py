@@ -147,7 +147,7 @@ void pass_back(const Pass *a, int64_t selective, int64_t first, int64_t last) {
 def c_source(cell: Cell) -> str:
     """The kernels of this cell."""
     return SOURCE.substitute(
-        name=cell.NAME,
+        name=cell.__name__,
         gates=len(cell.GATES),
         states=cell.N_STATES,
         saved=cell.N_SAVED,

@@ -1,0 +1,158 @@
+"""The compiled kernels against torch on the same cell: steps, passes, norms; and life without a compiler."""
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ssrnn_kernels.cells import CELLS
+from ssrnn_kernels.cpu import build
+from ssrnn_kernels.cpu.build import library_for
+from ssrnn_kernels.fused_feedback import Pass, Window
+from ssrnn_kernels.fused_feedback.compiled_pass import compiled_pass
+from ssrnn_kernels.fused_feedback.torch_pass import torch_pass
+from ssrnn_kernels.recurrence import recur, recurrence_reference
+
+needs_a_compiler = pytest.mark.skipif(
+    shutil.which("cc") is None and shutil.which("gcc") is None, reason="no C compiler here"
+)
+shapes = st.fixed_dictionaries(
+    {
+        "cell": st.sampled_from(list(CELLS)),
+        "n_steps": st.integers(1, 9),
+        "n_batch": st.integers(1, 5),
+        "n_heads": st.integers(1, 3),
+        "head_size": st.sampled_from([1, 3, 8, 17, 32]),
+        "seed": st.integers(0, 10_000),
+        "resets": st.booleans(),
+    }
+)
+
+
+def problem(
+    cell: str, n_steps: int, n_batch: int, n_heads: int, head_size: int, seed: int, resets: bool
+) -> tuple[list[Tensor], Tensor | None]:
+    """inputs, weight, bias, state and resets, float32."""
+    generator = torch.Generator().manual_seed(seed)
+    d, n_rows = n_heads * head_size, len(CELLS[cell].GATES) * n_heads * head_size
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    tensors = [draw(n_steps, n_batch, n_rows), draw(n_rows, head_size) / head_size**0.5, draw(n_rows)]
+    state = draw(n_batch, CELLS[cell].N_STATES * d)
+    return [*tensors, state], torch.rand(n_steps, n_batch, generator=generator) < 0.25 if resets else None
+
+
+@needs_a_compiler
+@given(shapes)
+@settings(max_examples=60, deadline=None)
+def test_the_forward_is_the_definition(shape: dict) -> None:
+    tensors, reset = problem(**shape)
+    cell = CELLS[shape["cell"]]
+    assert library_for(cell, tensors[0]) is not None
+    for save in (True, False):
+        ours = recur(cell, *tensors, reset, save=save).after_TBS
+        exact = recurrence_reference(cell, *(each.double() for each in tensors), reset)
+        assert torch.allclose(ours.double(), exact, atol=3e-6)
+
+
+@needs_a_compiler
+@given(shapes, st.sampled_from(["selective", "constant"]), st.integers(0, 2))
+@settings(max_examples=120, deadline=None)
+def test_a_pass_is_torchs_pass(shape: dict, rule: str, sweeps: int) -> None:
+    """Every output of every pass, from the same arguments; float64 tells how far float32 may be off."""
+    tensors, reset = problem(**shape)
+    cell = CELLS[shape["cell"]]
+    trajectory = recur(cell, *tensors, reset, save=True)
+    window = Window(cell, trajectory.states_TBS, trajectory.saved_TBQD, tensors[1], reset)
+    error = torch.randn(trajectory.after_TBS.shape, generator=torch.Generator().manual_seed(shape["seed"] + 1))
+    block = (cell.N_STATES, cell.N_STATES, window.shape.n_units)
+    decay = None if rule == "selective" else torch.rand(block, generator=torch.Generator().manual_seed(3)) - 0.3
+    weight = window.weights_beside_the_diagonal() if decay is None else tensors[1]
+    library = library_for(cell, error)
+    assert library is not None
+    ours: Pass | None = None
+    theirs: Pass | None = None
+    for sweep in range(sweeps + 1):
+        flows = [None if each is None else window.through(each.gates_TBR, weight) for each in (ours, theirs)]
+        last = sweep == sweeps
+        ours = compiled_pass(library, window, decay, error, flows[0], ours, last=last)
+        theirs = torch_pass(window, decay, error, flows[1], theirs, last=last)
+        for name in ("delta_TBS", "gates_TBR", "inputs_TBR", "rest_TBS", "increment", "total"):
+            got, wanted = getattr(ours, name), getattr(theirs, name)
+            assert (got is None) == (wanted is None), name
+            if got is not None:
+                assert torch.allclose(got.float(), wanted.float(), rtol=2e-5, atol=2e-5), name
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("cell", CELLS)
+def test_large_weights_stand_on_the_left_and_give_the_same(cell: str) -> None:
+    """Beyond 2^18 weights and on threads the product comes transposed: the same states."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        tensors, reset = problem(cell, 3, 4, 1, 544, 0, True)
+        exact = recurrence_reference(CELLS[cell], *(each.double() for each in tensors), reset)
+        assert torch.allclose(recur(CELLS[cell], *tensors, reset, save=True).after_TBS.double(), exact, atol=3e-6)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("cell", CELLS)
+def test_nothing_is_hidden_that_is_not_a_number(cell: str) -> None:
+    tensors, _ = problem(cell, 4, 2, 1, 9, 0, False)
+    tensors[0][1, 1] = float("nan")
+    after = recur(CELLS[cell], *tensors, None, save=True).after_TBS
+    assert after[0].isfinite().all()
+    assert after[:, 0].isfinite().all()
+    assert after[1:, 1].isnan().all()
+    tensors[0][1, 1] = 1e30  # saturated, not overflowed
+    assert recur(CELLS[cell], *tensors, None, save=True).after_TBS.isfinite().all()
+
+
+def test_other_types_and_the_switch_leave_it_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = CELLS["gru"]
+    assert library_for(cell, torch.zeros(1, dtype=torch.float64)) is None
+    assert library_for(cell, torch.zeros(1, dtype=torch.bfloat16)) is None
+    monkeypatch.setenv(build.SWITCH, "0")
+    assert library_for(cell, torch.zeros(1)) is None
+
+
+def test_a_machine_without_a_compiler_goes_on(tmp_path, caplog: pytest.LogCaptureFixture, monkeypatch) -> None:
+    """Said once, in the log; the compiler that is missing, or the one that fails."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for compiler, words in (("/no/such/compiler", "no/such/compiler"), (shutil.which("false") or "", "failed")):
+        monkeypatch.setenv("CC", compiler)
+        build._library.cache_clear()
+        with caplog.at_level(logging.INFO, logger=build.__name__):
+            assert library_for(CELLS["elman"], torch.zeros(1)) is None
+            assert library_for(CELLS["elman"], torch.zeros(1)) is None
+        assert len(caplog.records) == 1
+        assert words in caplog.text
+        caplog.clear()
+    build._library.cache_clear()
+
+
+@needs_a_compiler
+def test_processes_that_compile_at_once_share_one_library(tmp_path) -> None:
+    script = "import torch; from ssrnn_kernels.cells import CELLS; from ssrnn_kernels.cpu.build import library_for;"
+    script += "assert library_for(CELLS['gru'], torch.zeros(1))"
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": paths}
+    started = [subprocess.Popen([sys.executable, "-c", script], env=environment) for _ in range(3)]
+    try:
+        assert [process.wait(timeout=120) for process in started] == [0, 0, 0]
+    finally:
+        for process in started:
+            process.kill()
+    assert [path.suffix for path in (tmp_path / "ssrnn").iterdir()] == [".so"]
