@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssrnn_dist.feedback.layer_feedback import LayerFeedback
-from ssrnn_kernels.fused_feedback import Pass, Window, feedback_pass
+from ssrnn_kernels.fused_feedback import Window, feedback_pass
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,15 @@ def solve_feedback(window: Window, error_TBS: Tensor, feedback: LayerFeedback) -
     if kind == "exact":
         return _solved(window, _exact(window, error_TBS))
     if kind == "truncated":
-        return _refined(window, error_TBS, error_TBS.new_zeros(feedback.block), feedback)
+        return _refined(window, error_TBS, error_TBS.new_zeros(feedback.block), feedback, 0)
     if kind == "selective":
-        return _refined(window, error_TBS, None, feedback)
+        return _refined(window, error_TBS, None, feedback, feedback.sweeps)
     if feedback.calibrates:
         feedback.saw_diagonal(window.diagonal(), window.reset_TB)
     decay = feedback.decay_for(error_TBS)
-    return (
-        _solved(window, _dense(window, error_TBS, decay))
-        if feedback.is_dense
-        else _refined(window, error_TBS, decay, feedback)
-    )
+    if feedback.is_dense:
+        return _solved(window, _dense(window, error_TBS, decay))
+    return _refined(window, error_TBS, decay, feedback, feedback.sweeps)
 
 
 def _solved(window: Window, delta_TBS: Tensor) -> Solved:
@@ -60,12 +58,13 @@ def _dense(window: Window, error_TBS: Tensor, matrix_SS: Tensor) -> Tensor:
     return delta
 
 
-def _refined(window: Window, error_TBS: Tensor, decay_NND: Tensor | None, feedback: LayerFeedback) -> Solved:
+def _refined(
+    window: Window, error_TBS: Tensor, decay_NND: Tensor | None, feedback: LayerFeedback, sweeps: int
+) -> Solved:
     """Σ_k u_k with u_0 = scan(e), u_k = scan(shift(R u_{k−1})): K sweeps towards the fixed point, which is BPTT.
 
     decay None: the Jacobian's own diagonal, and R u is W° times the gates' gradients.
     A sweep that adds more than the scan itself diverges: it is left out, and those after it, unless all T will run."""
-    sweeps = feedback.sweeps
     weight_RK = window.weights_beside_the_diagonal() if decay_NND is None else window.weight_hh_RK
     done = feedback_pass(window, decay_NND, error_TBS, last=sweeps == 0)
     most = done.increment if sweeps < window.n_steps - 1 else torch.finfo(done.increment.dtype).max
@@ -74,13 +73,9 @@ def _refined(window: Window, error_TBS: Tensor, decay_NND: Tensor | None, feedba
         following = feedback_pass(window, decay_NND, error_TBS, flow_TBD, done, last=sweep == sweeps)
         if not bool(following.increment <= most):
             feedback.saw_a_sweep_diverge()
-            return _solved(window, done.delta_TBS)
-        if sweep == sweeps:
+            return _refined(window, error_TBS, decay_NND, feedback, sweep - 1)
+        if sweep == feedback.sweeps:
             feedback.saw_increments(following.increment, done.increment, following.total)
         done = following
-    return _finished(done)
-
-
-def _finished(done: Pass) -> Solved:
     assert done.inputs_TBR is not None
     return Solved(done.delta_TBS, done.gates_TBR, done.inputs_TBR)

@@ -68,7 +68,8 @@ def tags_of(config: RunConfig) -> dict[str, str]:
 
 def feedback_rule(feedback: FeedbackConfig) -> str:
     """The learning rule in a word or three: `selective, 1 sweep`, `stationary (linspace)`, `exact`."""
-    rule = f"{feedback.kind} ({feedback.decay})" if feedback.decay else feedback.kind
+    decay = feedback.decay if feedback.decay is None or isinstance(feedback.decay, str) else "given numbers"
+    rule = f"{feedback.kind} ({decay})" if decay else feedback.kind
     if not feedback.refinements:
         return rule
     return f"{rule}, {feedback.refinements} {'sweep' if feedback.refinements == 1 else 'sweeps'}"

@@ -24,12 +24,12 @@ COMMANDS = [
         "jobs logs",
         "jobs stop",
     ),
-    *("eval", "generate", "report", "config show", "config validate", "config schema"),
+    *("eval", "generate", "report", "bench train", "config show", "config validate", "config schema"),
 ]
 HEAVY = ("torch", "ray", "mlflow", "deepspeed", "matplotlib", "webdataset", "numpy", "tokenizers")
 
 
-@pytest.mark.parametrize("command", ["", "data", "jobs", "config", *COMMANDS])
+@pytest.mark.parametrize("command", ["", "data", "jobs", "bench", "config", *COMMANDS])
 def test_help_has_an_example_and_loads_nothing_heavy(command: str, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom ssrnn_launch.cli.main import main\n"

@@ -36,11 +36,14 @@ def compiled_pass(
     *,
     last: bool,
 ) -> Pass:
-    """torch_pass, in one walk back in time that keeps the derivatives in registers."""
+    """torch_pass, in one walk back in time that keeps the derivatives in registers.
+
+    The pass before is overwritten: its gates went through the weights already, and its sum grows in place."""
     shape, error_TBS = window.shape, error_TBS.contiguous()
     n_steps, n_batch, d_state = error_TBS.shape
     differ = last and input_gradients_differ(window.cell)
-    delta, gates = torch.empty_like(error_TBS), error_TBS.new_empty(n_steps, n_batch, shape.n_rows)
+    delta = torch.empty_like(error_TBS) if before is None else before.delta_TBS
+    gates = error_TBS.new_empty(n_steps, n_batch, shape.n_rows) if before is None else before.gates_TBR
     inputs = torch.empty_like(gates) if differ else None
     rest = torch.empty_like(error_TBS) if decay_NND is not None and not last else None
     own_weights_GD = torch.stack(shape.own_weights(window.weight_hh_RK))

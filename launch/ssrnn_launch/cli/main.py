@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from ssrnn_launch.cli import config, data, errors, evaluate, generate, jobs, output, quickstart, report, submit, train
+from ssrnn_launch.cli import (
+    bench,
+    config,
+    data,
+    errors,
+    evaluate,
+    generate,
+    jobs,
+    output,
+    quickstart,
+    report,
+    submit,
+    train,
+)
 
 app = typer.Typer(
     name="ssrnn",
@@ -25,6 +38,7 @@ app.add_typer(jobs.app, name="jobs")
 app.command("eval")(evaluate.evaluate)
 app.command("generate")(generate.generate)
 app.command("report")(report.report)
+app.add_typer(bench.app, name="bench")
 app.add_typer(config.app, name="config")
 
 

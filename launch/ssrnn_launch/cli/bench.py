@@ -1,0 +1,90 @@
+"""`ssrnn bench train`: how fast the learning rules are on this machine, beside torch.nn's BPTT."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssrnn_launch.cli import output
+from ssrnn_launch.cli.options import DebugOption, JsonOption
+
+if TYPE_CHECKING:
+    from ssrnn_dist.bench.layer import Timing
+
+app = typer.Typer(no_args_is_help=True, help="Measure, side by side.\n\nExample: ssrnn bench train --cell gru")
+SHAPES = ["16,256,256", "8,512,512", "4,1024,1024"]
+
+
+@app.callback()
+def bench() -> None:
+    """Keeps `train` a subcommand: others come."""
+
+
+@app.command()
+def train(
+    cell: Annotated[list[str], typer.Option(help="A cell that torch.nn has, too; may be repeated.")] = ["gru"],  # noqa: B006
+    shape: Annotated[list[str], typer.Option(help="Batch,time,width; may be repeated.")] = SHAPES,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="Write the results to this JSON file, too.")] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Time forward + backward of one layer by each rule against torch.nn's BPTT, in turn in one run.
+
+    A rule whose gradient is wrong is not timed. Ratios above 1 are faster than torch.nn.
+
+    Example: ssrnn bench train --cell gru --cell lstm --shape 16,256,256 --out benchmarks/results/layer.json
+    """
+    shapes = [_shape(text) for text in shape]
+    import torch
+
+    from ssrnn_dist.bench.layer import as_row, cases, measure
+    from ssrnn_dist.bench.machine import described_machine
+    from ssrnn_dist.files import write_json_atomic
+    from ssrnn_dist.model import RecurrentLayer
+    from ssrnn_dist.problems import user_error
+
+    for name in cell:
+        if name not in RecurrentLayer.TORCH_CLASSES:
+            raise user_error("--cell", repr(name), f"one of {', '.join(RecurrentLayer.TORCH_CLASSES)} is allowed")
+    torch.set_num_threads(threads)
+    rows: list[dict[str, object]] = []
+    results = {"what": "ssrnn bench train", **described_machine(), "repeats": repeats, "rows": rows}
+    for case in cases(cell, shapes):
+        output.note(f"measuring {case.cell} at B {case.n_batch}, T {case.n_steps}, d {case.d}")
+        timings = measure(case, repeats)
+        rows += [as_row(case, timing) for timing in timings]
+        if not output.as_json():
+            _show(f"{case.cell}  B {case.n_batch}  T {case.n_steps}  d {case.d}", timings)
+    if out is not None:
+        write_json_atomic(out, results)
+    if output.as_json():
+        output.emit_json(results)
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    from ssrnn_dist.problems import user_error
+
+    if not re.fullmatch(r"[1-9]\d*,[1-9]\d*,[1-9]\d*", text):
+        raise user_error("--shape", repr(text), "batch,time,width is wanted, such as 16,256,256")
+    n_batch, n_steps, d = map(int, text.split(","))
+    return n_batch, n_steps, d
+
+
+def _show(title: str, timings: "list[Timing]") -> None:
+    output.say(title)
+    output.table(
+        ["rule", "seconds", "× torch.nn", "floor", "peak MB"],
+        [
+            [
+                each.rule,
+                f"{each.seconds:.4f}",
+                f"{each.ratio:.2f}",
+                "" if each.floor_ratio is None else f"{each.floor_ratio:.2f}",
+                "" if each.peak_megabytes is None else f"{each.peak_megabytes:,.0f}",
+            ]
+            for each in timings
+        ],
+    )
