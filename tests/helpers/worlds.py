@@ -22,6 +22,7 @@ def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONWARNINGS": "ignore",
+        "PYTHONFAULTHANDLER": "1",  # a rank that aborts says where
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(world_size),
