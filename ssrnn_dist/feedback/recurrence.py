@@ -15,7 +15,6 @@ from ssrnn_kernels.fused_feedback import Window
 from ssrnn_kernels.recurrence import Trajectory, recur
 
 
-@torch.compiler.disable
 def recurrence(
     cell: Cell,
     feedback: LayerFeedback,
@@ -29,6 +28,19 @@ def recurrence(
 
     Gradients of gradients are refused: the rule defines no second derivative. torch.compile leaves the graph here,
     as it does for torch.nn.GRU; what stands around it is compiled."""
+    run = torch.compiler.disable(_run) if torch.compiler.is_compiling() else _run  # a decorator would load the compiler
+    return run(cell, feedback, inputs_TBR, weight_hh_RK, bias_hh_R, state_BS, reset_TB)
+
+
+def _run(
+    cell: Cell,
+    feedback: LayerFeedback,
+    inputs_TBR: Tensor,
+    weight_hh_RK: Tensor,
+    bias_hh_R: Tensor,
+    state_BS: Tensor,
+    reset_TB: Tensor | None,
+) -> Tensor:
     refuse_function_transforms()
     tensors = (inputs_TBR, weight_hh_RK, bias_hh_R, state_BS)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
