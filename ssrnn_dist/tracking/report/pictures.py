@@ -55,7 +55,7 @@ def fidelity(run: RunSource) -> "Figure":
     """Residual (solid) and estimated error (dashed) of each layer's feedback; the whole gradient's probed error."""
     lines = []
     if probed := run.series("probe_relative_error"):
-        lines.append(Line(probed, "measured, whole model", drawing.INK, numbers.number(probed.last), markers=True))
+        lines.append(Line(probed, "measured", drawing.INK, numbers.number(probed.last), markers=True))
     for key, what, dashed in (("layer_residuals", "residual", False), ("layer_error_estimates", "error", True)):
         layers = run.layers(key)
         for index, series in enumerate(layers):
