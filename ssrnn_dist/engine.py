@@ -75,10 +75,7 @@ class Engine:
 
     def zero_state(self) -> State:
         """The hidden state of this rank's lanes before their first token."""
-        return tuple(
-            torch.zeros(self.micro.lanes_here, layer.state_size, dtype=self.dtype, device=self.world.device)
-            for layer in self.model.recurrent_layers
-        )
+        return self.model.zero_state(self.micro.lanes_here)
 
     def step(self, batch: Batch, state: State, learning_rate: float) -> tuple[Tensor, State]:
         """One optimizer step.  Returns this rank's sum of nats (not yet reduced) and the state after the window."""
@@ -124,12 +121,7 @@ class Engine:
     def whole_parameters(self) -> Iterator[list[nn.Parameter]]:
         """The model's parameters, whole on every rank while this lasts, as ZeRO 3 does not keep them."""
         parameters = list(self.model.parameters())
-        if not any(hasattr(parameter, "ds_id") for parameter in parameters):
-            yield parameters
-            return
-        import deepspeed
-
-        with deepspeed.zero.GatheredParameters(parameters):
+        with _deepspeed(self.world).zero.GatheredParameters(parameters):  # does nothing to what is whole
             yield parameters
 
     @property

@@ -31,33 +31,29 @@ class Probe:
 def probe(engine: Engine, batch: Batch, state: State) -> Probe:
     """Compare the two gradients at the engine's weights; state: this rank's, before the batch. Changes nothing."""
     lanes = slice(0, min(LANES, engine.micro.lanes_here))
+    tokens_BT, targets_BT, reset_BT = (
+        each[lanes].to(engine.world.device) for each in (batch.tokens_BT, batch.targets_BT, batch.reset_BT)
+    )
+    arguments = tokens_BT, targets_BT, tuple(layer[lanes] for layer in state), reset_BT
     with torch.device("meta"):
         twin = LanguageModel(engine.model.config)
-    names = [name for name, _ in engine.model.named_parameters()]
+    names = [f"model.{name}" for name, _ in engine.model.named_parameters()]
+    rules = [layer.feedback.copy() for layer in engine.model.recurrent_layers]
+    bptt = [LayerFeedback(FeedbackConfig(kind="exact"), rule.d_units, rule.n_states) for rule in rules]
     with engine.whole_parameters() as parameters:
-        leaves = {f"model.{name}": p.detach().requires_grad_() for name, p in zip(names, parameters, strict=True)}
+        leaves = {name: p.detach().requires_grad_() for name, p in zip(names, parameters, strict=True)}
 
-        def gradient() -> list[Tensor]:
-            moved = [each[lanes].to(engine.world.device) for each in (batch.tokens_BT, batch.targets_BT)]
-            reset_BT = batch.reset_BT[lanes].to(engine.world.device)
+        def gradient(feedbacks: list[LayerFeedback]) -> tuple[Tensor, ...]:
+            for layer, feedback in zip(twin.recurrent_layers, feedbacks, strict=True):
+                layer.feedback = feedback
             with torch.enable_grad():
-                nats, _ = functional_call(
-                    LossOf(twin), leaves, (*moved, tuple(layer[lanes] for layer in state), reset_BT)
-                )
-                return list(torch.autograd.grad(nats, list(leaves.values())))
+                nats, _ = functional_call(LossOf(twin), leaves, arguments)
+                return torch.autograd.grad(nats, list(leaves.values()))
 
-        for layer, real in zip(twin.recurrent_layers, engine.model.recurrent_layers, strict=True):
-            layer.feedback = real.feedback.copy()
-        ours = gradient()
-        for layer in twin.recurrent_layers:
-            layer.feedback = LayerFeedback(FeedbackConfig(kind="exact"), layer.d_state, layer.cell.N_STATES)
-        theirs = gradient()
-    sums = torch.stack([_sums(g, b) for g, b in zip(ours, theirs, strict=True)])
-    whole = engine.world.sum(sums.sum(dim=0))
-    layers = [
-        engine.world.sum(sums[[i for i, name in enumerate(names) if name.startswith(prefix)]].sum(dim=0))
-        for prefix in (f"blocks.{index}.recurrent." for index in range(len(twin.recurrent_layers)))
-    ]
+        sums = torch.stack([_sums(g, b) for g, b in zip(gradient(rules), gradient(bptt), strict=True)])
+    prefixes = ["", *(f"model.blocks.{index}.recurrent." for index in range(len(rules)))]
+    groups = [sums[[name.startswith(prefix) for name in names]].sum(dim=0) for prefix in prefixes]
+    whole, *layers = engine.world.sum(torch.stack(groups))
     return Probe(_cosine(whole), _relative_error(whole), tuple(map(_relative_error, layers)))
 
 

@@ -2,7 +2,7 @@
 
 Imports torch, for its functions' names. Every different value is an assignment, numbered as it was first met."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -64,11 +64,3 @@ class Value:
 
 def name_of(value: Any) -> str:
     return value.name if isinstance(value, Value) else repr(float(value))
-
-
-def sum_of(values: Iterable[Any]) -> Any:
-    """Their sum, without the zeros."""
-    total: Any = 0.0
-    for value in values:
-        total = total if is_zero(value) else value if is_zero(total) else total + value
-    return total

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from ssrnn_dist.bench.paper_loop import PaperLoop
 from ssrnn_dist.model import FeedbackConfig, RecurrentLayer
 from ssrnn_dist.problems import RunFailed
+from ssrnn_kernels.cells import get_cell
 
 BASELINE = "torch.nn"
 PAPER = "paper's loop"
+FORWARD = "torch.nn, forward alone"
 RULES = {
     "exact": FeedbackConfig(kind="exact"),
     "stationary": FeedbackConfig(kind="stationary"),
@@ -41,8 +43,7 @@ class Case:
     @property
     def product_flops(self) -> float:
         """Of one product of the whole window with a layer's weights."""
-        gates = len(RecurrentLayer(1, 1, self.cell).cell.GATES)
-        return 2.0 * self.n_batch * self.n_steps * gates * self.d * self.d
+        return 2.0 * self.n_batch * self.n_steps * len(get_cell(self.cell).GATES) * self.d * self.d
 
 
 @dataclass(frozen=True)
@@ -65,21 +66,20 @@ def measure(case: Case, repeats: int) -> list[Timing]:
         _check(name, layer, case)
     x, weigh = (torch.randn(case.n_steps, case.n_batch, case.d).transpose(0, 1) for _ in range(2))
     x.requires_grad_()
-    runs = {name: _training(model, x, weigh) for name, model in _all(module, layers).items()}
-    runs["forward"] = lambda: _forward(module, x)
-    seconds = _in_turn(runs, repeats)
-    peaks = {name: _peak_megabytes(run) for name, run in runs.items()}
+    models = {BASELINE: module, PAPER: PaperLoop(module), **layers}
+    runs = {name: _training(model, x, weigh) for name, model in models.items()}
+    seconds = _in_turn({**runs, FORWARD: lambda: _forward(module, x)}, repeats)
     rate = _matrix_rate(case)
     return [
-        Timing(name, seconds[name], seconds[BASELINE] / seconds[name], floor, peaks[name])
-        for name in runs
-        if name != "forward"
-        for floor in [_floor(name, case, seconds, rate)]
+        Timing(
+            name,
+            seconds[name],
+            seconds[BASELINE] / seconds[name],
+            _floor(name, case, seconds, rate),
+            _peak_megabytes(run),
+        )
+        for name, run in runs.items()
     ]
-
-
-def _all(module: nn.RNNBase, layers: dict[str, RecurrentLayer]) -> dict[str, nn.Module]:
-    return {BASELINE: module, PAPER: PaperLoop(module), **layers}
 
 
 def _training(model: nn.Module, x: Tensor, weigh: Tensor) -> Callable[[], None]:
@@ -114,7 +114,7 @@ def _floor(rule: str, case: Case, seconds: dict[str, float], flops_per_second: f
         return None
     sweeps = RULES[rule].refinements
     assert isinstance(sweeps, int)
-    return seconds[BASELINE] / (seconds["forward"] + (3 + sweeps) * case.product_flops / flops_per_second)
+    return seconds[BASELINE] / (seconds[FORWARD] + (3 + sweeps) * case.product_flops / flops_per_second)
 
 
 def _matrix_rate(case: Case) -> float:

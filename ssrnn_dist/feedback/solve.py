@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssrnn_dist.feedback.layer_feedback import LayerFeedback
-from ssrnn_kernels.fused_feedback import Window, feedback_pass
+from ssrnn_kernels.fused_feedback import Window, feedback_pass_for
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def _refined(
     decay None: the Jacobian's own diagonal, and R u is W° times the gates' gradients.
     A sweep that adds more than the scan itself diverges: it is left out, and those after it, unless all T will run."""
     weight_RK = window.weights_beside_the_diagonal() if decay_NND is None else window.weight_hh_RK
+    feedback_pass = feedback_pass_for(window, error_TBS)
     done = feedback_pass(window, decay_NND, error_TBS, last=sweeps == 0)
     most = done.increment if sweeps < window.n_steps - 1 else torch.finfo(done.increment.dtype).max
     for sweep in range(1, sweeps + 1):

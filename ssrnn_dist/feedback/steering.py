@@ -10,9 +10,7 @@ from torch import Tensor
 from ssrnn_dist.feedback.fidelity import fidelity, next_sweeps
 from ssrnn_dist.feedback.layer_feedback import LayerFeedback
 
-LOOK_EVERY_STEPS = (
-    100  # how often a layer without sweeps makes one to see what it leaves out, where nothing else is set
-)
+LOOK_EVERY_STEPS = 100  # without probes: how often a layer without sweeps makes one, to see what it leaves out
 
 
 class Steering:

@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ssrnn_kernels.cell import Cell
-from ssrnn_kernels.cpu.source import c_source
+from ssrnn_kernels.cpu.source import c_source, input_gradients_differ
 
 SWITCH = "SSRNN_CPU_KERNELS"
 WIDE = ("-mprefer-vector-width=256",) if platform.machine() == "x86_64" else ()
@@ -34,6 +34,7 @@ class Library:
 
     step: Callable[..., None]
     pass_back: Callable[..., None]
+    inputs_differ: bool  # has dL/dx other values than dL/du?
 
 
 def library_for(cell: Cell, values: Tensor) -> Library | None:
@@ -47,18 +48,30 @@ def library_for(cell: Cell, values: Tensor) -> Library | None:
 def _library(cell: Any) -> Library | None:
     """None where it cannot be compiled, which is logged once."""
     try:
-        return _load(_compiled(cell.__name__.rpartition(".")[2], c_source(cell)))
+        path = _compiled(cell.__name__.rpartition(".")[2], c_source(cell))
+        return _load(path, input_gradients_differ(cell))
     except (OSError, subprocess.SubprocessError) as error:
         logging.getLogger(__name__).info("no compiled kernels for %s, torch does their work: %s", cell.__name__, error)
         return None
 
 
-def _load(path: Path) -> Library:
+def kernel_arguments(numbers: Iterable[int], tensors: Iterable[Tensor | None]) -> ctypes.Array[ctypes.c_int64]:
+    """A kernel's struct: its numbers, then the addresses of its tensors (null for None), eight bytes each.
+
+    It keeps the tensors alive for as long as it lives."""
+    kept = tuple(tensors)
+    words = [*numbers, *(0 if each is None else each.data_ptr() for each in kept)]
+    packed = (ctypes.c_int64 * len(words))(*words)
+    packed.kept = kept  # type: ignore[attr-defined]
+    return packed
+
+
+def _load(path: Path, inputs_differ: bool) -> Library:
     library = ctypes.CDLL(str(path))
     library.step.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
     library.pass_back.argtypes = [ctypes.c_void_p, *(ctypes.c_int64,) * 3]
     library.step.restype = library.pass_back.restype = None
-    return Library(library.step, library.pass_back)
+    return Library(library.step, library.pass_back, inputs_differ)
 
 
 def _compiled(name: str, source: str) -> Path:

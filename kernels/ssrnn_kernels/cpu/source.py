@@ -4,8 +4,8 @@ Imports the tracing. A gate's row: (head · gates + gate) · units a head + unit
 
 from string import Template
 
-from ssrnn_kernels.cell import Cell, Values
-from ssrnn_kernels.tracing import Trace, name_of, sum_of
+from ssrnn_kernels.cell import Cell, Values, is_zero
+from ssrnn_kernels.tracing import Trace, name_of
 
 INDENT = "\n            "
 C_FUNCTIONS = {"sigmoid": "sigmoid_", "tanh": "tanh_"}
@@ -82,8 +82,7 @@ typedef struct {
     const float *states, *saved, *own_weights, *decay;  // (T + 1, B, S), (T, B, SAVED, D), (GATES, D), (N, N, D)
     const uint8_t *reset;                               // (T, B), or null
     const float *error, *flow, *rest_before, *zeros;    // (T, B, S); (T, B, D) and (T, B, S) of the pass before; (S)
-    const float *delta_before;                          // (T, B, S): the sum of the passes before, or null
-    float *delta, *gates, *inputs, *rest, *carry;       // (T, B, S), (T, B, R) twice, (T, B, S), (B, S)
+    float *delta, *gates, *inputs, *rest, *carry;       // (T, B, S): grows; (T, B, R) twice, (T, B, S), (B, S)
     double *squares;                                    // (B, 2): of what this pass adds, and of the sum
 } Pass;
 
@@ -99,8 +98,8 @@ ALWAYS void pass_row(const Pass *a, int64_t t, int64_t b, const int selective, c
     const float *const error = first ? a->error + here * S : a->zeros;
     const float *const flow = first || ends ? a->zeros : a->flow + next * D;
     const float *const rest_before = !rests || first || ends ? a->zeros : a->rest_before + next * S;
-    const float *const summed = first ? a->zeros : a->delta_before + here * S;
     float *const delta = a->delta + here * S, *const gates = a->gates + here * R, *const carry = a->carry + b * S;
+    const float *const summed = first ? a->zeros : delta;
     float *const inputs = a->inputs + here * R, *const rest = a->rest + here * S;
     const float *const own_weights = a->own_weights, *const decay = a->decay;
     float added = 0.0f, total = 0.0f;
@@ -189,9 +188,9 @@ def _back_body(cell: Cell) -> list[str]:
     derivatives = _derivatives(cell, trace)
     value, total = trace.values("v", n), trace.values("w", n)
     rows = cell.diagonal(derivatives, trace.values("weight", n_gates))
-    selective = [sum_of(rows[i][j] * value[i] for i in range(n) if name_of(rows[i][j]) != "0.0") for j in range(n)]
+    selective = [sum(rows[i][j] * value[i] for i in range(n) if not is_zero(rows[i][j])) for j in range(n)]
     decay = [[trace.value(f"decay{i}{j}") for j in range(n)] for i in range(n)]
-    constant = [sum_of(decay[i][j] * value[i] for i in range(n)) for j in range(n)]
+    constant = [sum(decay[i][j] * value[i] for i in range(n)) for j in range(n)]
     direct = cell.direct(derivatives, value)
     rest = [trace.apply("-", direct[j], constant[j]) for j in range(n)]
     of_value = cell.gate_gradients(derivatives, value)

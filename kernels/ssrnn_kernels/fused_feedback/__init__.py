@@ -2,8 +2,8 @@
 
 window.py has the window's mathematics; torch_pass.py defines a pass; compiled_pass.py is fast on a CPU."""
 
-from ssrnn_kernels.fused_feedback.choose import feedback_pass
+from ssrnn_kernels.fused_feedback.choose import feedback_pass_for
 from ssrnn_kernels.fused_feedback.torch_pass import Pass
 from ssrnn_kernels.fused_feedback.window import Window
 
-__all__ = ["Pass", "Window", "feedback_pass"]
+__all__ = ["Pass", "Window", "feedback_pass_for"]

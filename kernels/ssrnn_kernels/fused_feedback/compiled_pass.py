@@ -1,29 +1,13 @@
 """A pass of feedback back in time by the cell's compiled kernel, as torch_pass.py defines it: float32 on a CPU.
 
-Imports torch and ctypes. T time, B batch, R rows of the weights, D units, N states a unit, S = N·D, G gates."""
-
-import ctypes
+Imports torch. T time, B batch, R rows of the weights, D units, N states a unit, S = N·D, G gates."""
 
 import torch
 from torch import Tensor
 
-from ssrnn_kernels.cpu.build import Library
-from ssrnn_kernels.cpu.source import input_gradients_differ
+from ssrnn_kernels.cpu.build import Library, kernel_arguments
 from ssrnn_kernels.fused_feedback.torch_pass import Pass
 from ssrnn_kernels.fused_feedback.window import Window
-
-Size, Pointer = ctypes.c_int64, ctypes.c_void_p
-
-
-class _Arguments(ctypes.Structure):
-    """Pass of cpu/source.py."""
-
-    _fields_ = (
-        *((name, Size) for name in ("n_steps", "n_batch", "n_heads", "head_size", "threads")),
-        *((name, Pointer) for name in ("states", "saved", "own_weights", "decay", "reset")),
-        *((name, Pointer) for name in ("error", "flow", "rest_before", "zeros", "delta_before")),
-        *((name, Pointer) for name in ("delta", "gates", "inputs", "rest", "carry", "squares")),
-    )
 
 
 def compiled_pass(
@@ -41,27 +25,19 @@ def compiled_pass(
     The pass before is overwritten: its gates went through the weights already, and its sum grows in place."""
     shape, error_TBS = window.shape, error_TBS.contiguous()
     n_steps, n_batch, d_state = error_TBS.shape
-    differ = last and input_gradients_differ(window.cell)
     delta = torch.empty_like(error_TBS) if before is None else before.delta_TBS
     gates = error_TBS.new_empty(n_steps, n_batch, shape.n_rows) if before is None else before.gates_TBR
-    inputs = torch.empty_like(gates) if differ else None
+    inputs = torch.empty_like(gates) if last and library.inputs_differ else None
     rest = torch.empty_like(error_TBS) if decay_NND is not None and not last else None
-    own_weights_GD = torch.stack(shape.own_weights(window.weight_hh_RK))
-    zeros, carry = error_TBS.new_zeros(d_state), error_TBS.new_empty(n_batch, d_state)
-    unused = error_TBS.new_zeros(shape.n_states, d_state)
     squares = torch.zeros(n_batch, 2, dtype=torch.float64)
+    numbers = (n_steps, n_batch, shape.n_heads, shape.head_size, torch.get_num_threads())
     tensors = (
-        window.states_TBS, window.saved_TBQD, own_weights_GD,
-        unused if decay_NND is None else decay_NND.contiguous(),
+        window.states_TBS, window.saved_TBQD, torch.stack(shape.own_weights(window.weight_hh_RK)),
+        error_TBS.new_zeros(shape.n_states, d_state) if decay_NND is None else decay_NND.contiguous(),
         None if window.reset_TB is None else window.reset_TB.contiguous(),
-        error_TBS, None if flow_TBD is None else flow_TBD.contiguous(),
-        None if before is None else before.rest_TBS, zeros, None if before is None else before.delta_TBS,
-        delta, gates, inputs, rest, carry, squares,
+        error_TBS, None if flow_TBD is None else flow_TBD.contiguous(), None if before is None else before.rest_TBS,
+        error_TBS.new_zeros(d_state), delta, gates, inputs, rest, error_TBS.new_empty(n_batch, d_state), squares,
     )  # fmt: skip
-    arguments = _Arguments(
-        n_steps, n_batch, shape.n_heads, shape.head_size, torch.get_num_threads(),
-        *(None if each is None else each.data_ptr() for each in tensors),
-    )  # fmt: skip
-    library.pass_back(ctypes.byref(arguments), decay_NND is None, before is None, last)
+    library.pass_back(kernel_arguments(numbers, tensors), decay_NND is None, before is None, last)
     increment, total = squares.sum(dim=0).sqrt().unbind()
-    return Pass(delta, gates, (inputs if differ else gates) if last else None, rest, increment, total)
+    return Pass(delta, gates, (gates if inputs is None else inputs) if last else None, rest, increment, total)
