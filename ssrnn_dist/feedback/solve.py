@@ -2,29 +2,18 @@
 
 Imports torch and the kernels. T time, B batch, R rows of the weights, D units, N states a unit, S = N·D."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from ssrnn_dist.feedback.layer_feedback import LayerFeedback
-from ssrnn_kernels.fused_feedback import Window, feedback_pass_for
-
-
-@dataclass(frozen=True)
-class Solved:
-    """What a window's backward needs of its feedback."""
-
-    delta_TBS: Tensor
-    gates_TBR: Tensor  # dL/du
-    inputs_TBR: Tensor  # dL/dx
+from ssrnn_kernels.fused_feedback import Solved, Window, exact_feedback, feedback_pass_for
 
 
 def solve_feedback(window: Window, error_TBS: Tensor, feedback: LayerFeedback) -> Solved:
     """δ and what follows from it, by the layer's rule; tells the layer its increments and its diagonal."""
     kind = feedback.config.kind
     if kind == "exact":
-        return _solved(window, _exact(window, error_TBS))
+        return exact_feedback(window, error_TBS)
     if kind == "truncated":
         return _refined(window, error_TBS, error_TBS.new_zeros(feedback.block), feedback, 0)
     if kind == "selective":
@@ -33,21 +22,8 @@ def solve_feedback(window: Window, error_TBS: Tensor, feedback: LayerFeedback) -
         feedback.saw_diagonal(window.diagonal(), window.reset_TB)
     decay = feedback.decay_for(error_TBS)
     if feedback.is_dense:
-        return _solved(window, _dense(window, error_TBS, decay))
+        return window.solved(_dense(window, error_TBS, decay))
     return _refined(window, error_TBS, decay, feedback, feedback.sweeps)
-
-
-def _solved(window: Window, delta_TBS: Tensor) -> Solved:
-    gates = window.gates(delta_TBS)
-    return Solved(delta_TBS, gates, window.inputs(gates, delta_TBS))
-
-
-def _exact(window: Window, error_TBS: Tensor) -> Tensor:
-    """BPTT: δ_t = e_t + J_{t+1}ᵀ δ_{t+1}, one step after the other."""
-    delta = error_TBS.clone()
-    for t in reversed(range(window.n_steps - 1)):
-        delta[t] += window.full_flow(delta[t + 1 : t + 2], t + 1)[0]
-    return delta
 
 
 def _dense(window: Window, error_TBS: Tensor, matrix_SS: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ssrnn_kernels.cells import CELLS
 from ssrnn_kernels.cpu import build
 from ssrnn_kernels.cpu.build import library_for
-from ssrnn_kernels.fused_feedback import Pass, Window
+from ssrnn_kernels.fused_feedback import Pass, Window, exact_feedback
 from ssrnn_kernels.fused_feedback.compiled_pass import compiled_pass
 from ssrnn_kernels.fused_feedback.torch_pass import torch_pass
 from ssrnn_kernels.recurrence import recur, recurrence_reference
@@ -94,6 +94,28 @@ def test_a_pass_is_torchs_pass(shape: dict, rule: str, sweeps: int) -> None:
 
 
 @needs_a_compiler
+@given(shapes, st.sampled_from([None, 0.25, 1.0]))
+@settings(max_examples=60, deadline=None)
+def test_bptt_is_torchs_bptt(shape: dict, reset_rate: float | None) -> None:
+    """δ, dL/du and dL/dx, beside the definition in float64; the errors that came are left as they were."""
+    tensors, _ = problem(**{**shape, "resets": False})
+    generator = torch.Generator().manual_seed(shape["seed"] + 1)
+    size = shape["n_steps"], shape["n_batch"]
+    reset = None if reset_rate is None else torch.rand(size, generator=generator) < reset_rate
+    cell = CELLS[shape["cell"]]
+    trajectory = recur(cell, *tensors, reset, save=True)
+    window = Window(cell, trajectory.states_TBS, trajectory.saved_TBQD, tensors[1], reset)
+    error = torch.randn(trajectory.after_TBS.shape, generator=generator)
+    came = error.clone()
+    ours = exact_feedback(window, error)
+    exact = Window(cell, window.states_TBS.double(), window.saved_TBQD.double(), tensors[1].double(), reset)
+    theirs = exact_feedback(exact, error.double())
+    for name, wanted in vars(theirs).items():
+        assert torch.allclose(getattr(ours, name).double(), wanted, rtol=2e-5, atol=2e-5), name
+    assert torch.equal(error, came)
+
+
+@needs_a_compiler
 @pytest.mark.parametrize("cell", CELLS)
 def test_large_weights_stand_on_the_left_and_give_the_same(cell: str) -> None:
     """Beyond 2^18 weights and on threads the product comes transposed: the same states."""
@@ -102,7 +124,14 @@ def test_large_weights_stand_on_the_left_and_give_the_same(cell: str) -> None:
     try:
         tensors, reset = problem(cell, 3, 4, 1, 544, 0, True)
         exact = recurrence_reference(CELLS[cell], *(each.double() for each in tensors), reset)
-        assert torch.allclose(recur(CELLS[cell], *tensors, reset, save=True).after_TBS.double(), exact, atol=3e-6)
+        trajectory = recur(CELLS[cell], *tensors, reset, save=True)
+        assert torch.allclose(trajectory.after_TBS.double(), exact, atol=3e-6)
+        saved = trajectory.states_TBS, trajectory.saved_TBQD, tensors[1]
+        backward, double = (
+            exact_feedback(Window(CELLS[cell], *map(cast, saved), reset), cast(torch.ones_like(trajectory.after_TBS)))
+            for cast in (torch.Tensor.float, torch.Tensor.double)
+        )
+        assert torch.allclose(backward.delta_TBS.double(), double.delta_TBS, rtol=2e-5, atol=2e-5)
     finally:
         torch.set_num_threads(threads)
 

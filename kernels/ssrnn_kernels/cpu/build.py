@@ -34,6 +34,7 @@ class Library:
 
     step: Callable[..., None]
     pass_back: Callable[..., None]
+    step_back: Callable[..., None]
     inputs_differ: bool  # has dL/dx other values than dL/du?
 
 
@@ -70,8 +71,9 @@ def _load(path: Path, inputs_differ: bool) -> Library:
     library = ctypes.CDLL(str(path))
     library.step.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
     library.pass_back.argtypes = [ctypes.c_void_p, *(ctypes.c_int64,) * 3]
-    library.step.restype = library.pass_back.restype = None
-    return Library(library.step, library.pass_back, inputs_differ)
+    library.step_back.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+    library.step.restype = library.pass_back.restype = library.step_back.restype = None
+    return Library(library.step, library.pass_back, library.step_back, inputs_differ)
 
 
 def _compiled(name: str, source: str) -> Path:

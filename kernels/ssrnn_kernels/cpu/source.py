@@ -140,6 +140,16 @@ void pass_back(const Pass *a, int64_t selective, int64_t first, int64_t last) {
         a->squares[2 * b + 1] = squares[1];
     }
 }
+
+// Step t of BPTT: error holds what W_hh sends back already, own_weights is zero, so that D is what passes beside W_hh.
+void step_back(const Pass *a, int64_t t) {
+    const int many = a->threads > 1 && a->n_batch * a->n_heads * a->head_size > 2048;
+    #pragma omp parallel for num_threads(a->threads) if (many)
+    for (int64_t b = 0; b < a->n_batch; b++) {
+        double squares[2] = {0.0, 0.0};
+        pass_row(a, t, b, 1, 1, 1, 0, squares);
+    }
+}
 """)
 
 

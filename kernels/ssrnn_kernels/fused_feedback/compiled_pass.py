@@ -2,6 +2,8 @@
 
 Imports torch. T time, B batch, R rows of the weights, D units, N states a unit, S = N·D, G gates."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -24,20 +26,43 @@ def compiled_pass(
 
     The pass before is overwritten: its gates went through the weights already, and its sum grows in place."""
     shape, error_TBS = window.shape, error_TBS.contiguous()
-    n_steps, n_batch, d_state = error_TBS.shape
+    n_steps, n_batch, _ = error_TBS.shape
     delta = torch.empty_like(error_TBS) if before is None else before.delta_TBS
     gates = error_TBS.new_empty(n_steps, n_batch, shape.n_rows) if before is None else before.gates_TBR
     inputs = torch.empty_like(gates) if last and library.inputs_differ else None
     rest = torch.empty_like(error_TBS) if decay_NND is not None and not last else None
     squares = torch.zeros(n_batch, 2, dtype=torch.float64)
-    numbers = (n_steps, n_batch, shape.n_heads, shape.head_size, torch.get_num_threads())
-    tensors = (
-        window.states_TBS, window.saved_TBQD, torch.stack(shape.own_weights(window.weight_hh_RK)),
-        error_TBS.new_zeros(shape.n_states, d_state) if decay_NND is None else decay_NND.contiguous(),
-        None if window.reset_TB is None else window.reset_TB.contiguous(),
-        error_TBS, None if flow_TBD is None else flow_TBD.contiguous(), None if before is None else before.rest_TBS,
-        error_TBS.new_zeros(d_state), delta, gates, inputs, rest, error_TBS.new_empty(n_batch, d_state), squares,
+    arguments = pass_arguments(
+        window, torch.stack(shape.own_weights(window.weight_hh_RK)), decay_NND, error_TBS, flow_TBD,
+        None if before is None else before.rest_TBS, delta, gates, inputs, rest, squares,
     )  # fmt: skip
-    library.pass_back(kernel_arguments(numbers, tensors), decay_NND is None, before is None, last)
+    library.pass_back(arguments, decay_NND is None, before is None, last)
     increment, total = squares.sum(dim=0).sqrt().unbind()
     return Pass(delta, gates, (gates if inputs is None else inputs) if last else None, rest, increment, total)
+
+
+def pass_arguments(
+    window: Window,
+    own_weights_GHK: Tensor,
+    decay_NND: Tensor | None,
+    error_TBS: Tensor,
+    flow_TBD: Tensor | None,
+    rest_before_TBS: Tensor | None,
+    delta_TBS: Tensor,
+    gates_TBR: Tensor,
+    inputs_TBR: Tensor | None,
+    rest_TBS: Tensor | None,
+    squares_B2: Tensor,
+) -> Any:
+    """The struct Pass of cpu/source.py, which says what each is; the carry starts at zero."""
+    n_steps, n_batch, d_state = error_TBS.shape
+    shape, zeros_S = window.shape, error_TBS.new_zeros(d_state)
+    numbers = (n_steps, n_batch, shape.n_heads, shape.head_size, torch.get_num_threads())
+    tensors = (
+        window.states_TBS, window.saved_TBQD, own_weights_GHK,
+        error_TBS.new_zeros(shape.n_states, d_state) if decay_NND is None else decay_NND.contiguous(),
+        None if window.reset_TB is None else window.reset_TB.contiguous(),
+        error_TBS, None if flow_TBD is None else flow_TBD.contiguous(), rest_before_TBS, zeros_S,
+        delta_TBS, gates_TBR, inputs_TBR, rest_TBS, error_TBS.new_zeros(n_batch, d_state), squares_B2,
+    )  # fmt: skip
+    return kernel_arguments(numbers, tensors)

@@ -13,6 +13,15 @@ from ssrnn_kernels.cell import Cell, Shape, Values
 
 
 @dataclass(frozen=True)
+class Solved:
+    """What a window's backward needs of its feedback."""
+
+    delta_TBS: Tensor
+    gates_TBR: Tensor  # dL/du
+    inputs_TBR: Tensor  # dL/dx
+
+
+@dataclass(frozen=True)
 class Window:
     """A window as the forward left it: states (T + 1), saved gates, weights, and where documents start (or None)."""
 
@@ -65,6 +74,11 @@ class Window:
         inputs = self.cell.input_gradients(self.derivatives, gates, self.shape.states(delta_TBS))
         same = all(ours is theirs for ours, theirs in zip(inputs, gates, strict=True))
         return gates_TBR if same else self.shape.flat_gates(inputs)
+
+    def solved(self, delta_TBS: Tensor) -> Solved:
+        """What follows from δ."""
+        gates = self.gates(delta_TBS)
+        return Solved(delta_TBS, gates, self.inputs(gates, delta_TBS))
 
     def direct(self, delta_TBS: Tensor, first_step: int = 0) -> Tensor:
         """(T, B, S): what flows back without passing through W_hh."""

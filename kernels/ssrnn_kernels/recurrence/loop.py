@@ -5,12 +5,12 @@ Imports torch, and the compiled step where there is one. T time, B batch, R rows
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ssrnn_kernels.cell import Cell, Shape
 from ssrnn_kernels.cpu.build import library_for
 from ssrnn_kernels.cpu.step import compiled_step
+from ssrnn_kernels.recurrence.product import step_product, steps_with_a_reset
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,20 @@ def recur(
     states = inputs_TBR.new_empty(n_steps + 1, n_batch, state_BS.shape[-1])
     states[0] = state_BS
     saved = inputs_TBR.new_empty(n_steps if save else 1, n_batch, cell.N_SAVED, shape.n_units)
-    multiply, product_BR = _hidden_product(shape, weight_hh_RK, n_batch)
+    multiply, product_BR = step_product(shape.per_head(weight_hh_RK), n_batch)
     library = library_for(cell, inputs_TBR)
     step = (
         _torch_step(cell, shape, inputs_TBR, product_BR, bias_hh_R, states, saved)
         if library is None
         else compiled_step(library, shape, inputs_TBR, product_BR, bias_hh_R.contiguous(), states, saved)
     )
-    restarts = _steps_with_a_reset(reset_TB, n_steps)
+    restarts = steps_with_a_reset(reset_TB, n_steps)
     befores = states.unbind(0)
     for t in range(n_steps):
         before = befores[t]
         if reset_TB is not None and restarts[t]:
             before = before.masked_fill(reset_TB[t].unsqueeze(-1), 0)
-        multiply(before)
+        multiply(before[:, : shape.n_units])
         step(t, before)
     return Trajectory(states, saved if save else None)
 
@@ -85,36 +85,3 @@ def _torch_step(
                 target.copy_(value)
 
     return step
-
-
-def _hidden_product(shape: Shape, weight_hh_RK: Tensor, n_batch: int) -> tuple[Callable[[Tensor], object], Tensor]:
-    """The product W_hh h of a step from the state (B, S), and the one buffer, seen as (B, R), that it fills."""
-    n_heads, d = shape.n_heads, shape.n_units
-    n_rows = len(weight_hh_RK)
-    if n_heads > 1:
-        weight_HKR = shape.per_head(weight_hh_RK).transpose(1, 2).contiguous()
-        product_BR = weight_hh_RK.new_empty(n_batch, n_rows)
-        product_HBR = product_BR.unflatten(-1, (n_heads, -1)).transpose(0, 1)
-
-        def head_by_head(state_BS: Tensor) -> None:
-            h_HBK = state_BS[:, :d].unflatten(-1, (n_heads, -1)).transpose(0, 1)
-            torch.bmm(h_HBK, weight_HKR, out=product_HBR)
-
-        return head_by_head, product_BR
-    if _weights_go_left(weight_hh_RK, n_batch):
-        product_RB = weight_hh_RK.new_empty(n_rows, n_batch)
-        return lambda state_BS: torch.mm(weight_hh_RK, state_BS[:, :d].t(), out=product_RB), product_RB.t()
-    weight_KR = weight_hh_RK.t().contiguous()
-    product_BR = weight_hh_RK.new_empty(n_batch, n_rows)
-    return lambda state_BS: torch.mm(state_BS[:, :d], weight_KR, out=product_BR), product_BR
-
-
-def _weights_go_left(weight_hh_RK: Tensor, n_batch: int) -> bool:
-    """Is W h faster than h Wᵀ?  On several threads of a CPU, for large weights and few sequences (LOG.md)."""
-    on_threads = weight_hh_RK.device.type == "cpu" and torch.get_num_threads() > 1
-    return on_threads and weight_hh_RK.numel() >= 2**18 and 2 <= n_batch <= 32
-
-
-def _steps_with_a_reset(reset_TB: Tensor | None, n_steps: int) -> list[bool]:
-    """Per step: does any sequence restart there?  One transfer for the window instead of one a step."""
-    return [False] * n_steps if reset_TB is None else reset_TB.any(dim=1).tolist()
