@@ -2,22 +2,22 @@
 
 from pathlib import Path
 
-from ssrnn_dist.config import RunConfig
+from ssrnn_dist.config.sections import DataSection
 from ssrnn_launch.progress import build_progress
 
 
-def corpus_folder(config: RunConfig) -> Path:
-    """Where the config's corpus stands or will stand."""
-    index = Path(config.data.index)
+def corpus_folder(data: DataSection) -> Path:
+    """Where the corpus stands or will stand."""
+    index = Path(data.index)
     return index.parent if index.name == "index.json" else index
 
 
-def ensure_corpus(config: RunConfig) -> bool:
-    """Build the corpus if there is none and the config says from what; whether it was built now.
+def ensure_corpus(data: DataSection) -> bool:
+    """Build the corpus if there is none and `build` says from what; whether it was built now.
 
     DataError or UserError where it can be neither found nor built."""
-    folder = corpus_folder(config)
-    build = config.data.build
+    folder = corpus_folder(data)
+    build = data.build
     if (folder / "index.json").is_file() or build is None:
         return False  # a corpus that is missing with nothing to build it from is told by whoever opens it
 

@@ -59,7 +59,7 @@ def train_locally(config: RunConfig, *, fresh: bool = False) -> TrainResult:
     if state.state == "complete" and state.summary is not None:
         return TrainResult(config, "complete", state.summary, 0.0)
     with run_lock(config.folder):
-        ensure_corpus(config)
+        ensure_corpus(config.data)
         _open_corpus(config)
         summary, stop = _train(config)
     seconds = time.monotonic() - began

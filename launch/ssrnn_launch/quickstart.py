@@ -39,7 +39,7 @@ def quickstart_config(overrides: list[str]) -> RunConfig:
 
 def what_stands(config: RunConfig, fresh: bool = False) -> list[str]:
     """A line for the corpus and one for the run."""
-    corpus = corpus_folder(config)
+    corpus = corpus_folder(config.data)
     state = run_state(config)
     words = {"new": "not begun", "resume": f"at step {state.step:,}, goes on", "complete": "complete"}
     if fresh and config.folder.exists():

@@ -34,6 +34,8 @@ class Steering:
 
     def after_step(self) -> None:
         """Move the decays and the sweeps by what the step showed."""
+        if not self.layers:  # a model without recurrence
+            return
         self.recalibrate()
         told = torch.stack([layer.take_increments().cpu() for layer in self.layers])
         self._increments += told

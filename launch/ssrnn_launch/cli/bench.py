@@ -1,24 +1,20 @@
-"""`ssrnn bench train`: how fast the learning rules are on this machine, beside torch.nn's BPTT."""
+"""`ssrnn bench train|quality`: how fast the learning rules are beside torch.nn's BPTT, and how well they learn."""
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ssrnn_launch.cli import output
-from ssrnn_launch.cli.options import DebugOption, JsonOption
+from ssrnn_launch.cli.options import DebugOption, JsonOption, SetOption, overrides
 
 if TYPE_CHECKING:
     from ssrnn_dist.bench.layer import Timing
+    from ssrnn_dist.bench.quality.recipe import Trial
 
 app = typer.Typer(no_args_is_help=True, help="Measure, side by side.\n\nExample: ssrnn bench train --cell gru")
 SHAPES = ["16,256,256", "8,512,512", "4,1024,1024"]
-
-
-@app.callback()
-def bench() -> None:
-    """Keeps `train` a subcommand: others come."""
 
 
 @app.command()
@@ -62,6 +58,52 @@ def train(
         write_json_atomic(out, results)
     if output.as_json():
         output.emit_json(results)
+
+
+@app.command()
+def quality(
+    recipe: Annotated[Path, typer.Argument(help="The study's YAML file, such as benchmarks/quality/stdlib.yaml.")],
+    out: Annotated[Path | None, typer.Option(help="The results' folder.")] = None,
+    network: Annotated[list[str], typer.Option(help="Only these: a cell, or transformer; may be repeated.")] = [],  # noqa: B006
+    jobs: Annotated[int | None, typer.Option(min=1, help="Trainings at once, a core each; default: the cores.")] = None,
+    most: Annotated[int | None, typer.Option(min=0, help="Trainings at most; 0 only draws what stands.")] = None,
+    set_values: SetOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train every cell by every rule, and a Transformer, and compare: a JSON a training, a table and pictures.
+
+    What stands is not trained again: interrupt it and send it again as you like.
+
+    Example: ssrnn bench quality benchmarks/quality/stdlib.yaml --network gru
+    """
+    from ssrnn_dist.bench.quality.page import write_page
+    from ssrnn_dist.bench.quality.recipe import load_recipe, rows
+    from ssrnn_dist.bench.quality.run import run_study
+    from ssrnn_dist.problems import user_error
+    from ssrnn_launch.corpus import ensure_corpus
+    from ssrnn_launch.machine import available_cores
+
+    study = load_recipe(recipe, overrides(set_values))
+    known = list(dict.fromkeys(row.network for row in rows(study)))
+    for name in network:
+        if name not in known:
+            raise user_error("--network", repr(name), f"one of {', '.join(known)} is allowed")
+    ensure_corpus(study.data)
+    folder = out or Path("benchmarks/results") / f"quality-{study.name}"
+    wanted = [row for row in rows(study) if not network or row.network in network]
+    results = run_study(study, folder, wanted, jobs=jobs or available_cores(), most=most, told=_trial_done)
+    written = write_page(study, results, folder)
+    if output.as_json():
+        output.emit_json({"folder": str(folder), "trials": len(results), "written": [str(path) for path in written]})
+    for path in written:
+        output.note(str(path))
+
+
+def _trial_done(trial: "Trial", values: dict[str, Any], missing: int) -> None:
+    perplexity = values["perplexity"]
+    went = "the gradient stopped being finite" if perplexity is None else f"perplexity {perplexity:.2f}"
+    output.note(f"{trial.name}: {went}, {values['core_seconds']:,.0f} core seconds; {missing} known to be missing")
 
 
 def _shape(text: str) -> tuple[int, int, int]:
