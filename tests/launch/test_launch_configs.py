@@ -9,7 +9,7 @@ from ssrnn_dist.config import RunConfig, load_config
 from ssrnn_launch.folders import configs_folder
 from tests.helpers.launching import REPOSITORY
 
-SHIPPED = ["laptop", "many-nodes", "one-gpu", "one-node-8-gpus", "quickstart"]
+SHIPPED = ["laptop", "many-nodes", "one-gpu", "one-node-8-gpus", "paper-small", "paper-wikitext103", "quickstart"]
 
 
 def test_all_are_there() -> None:
@@ -53,3 +53,22 @@ def test_quickstart_shares_its_sections_with_the_model() -> None:
     values = yaml.safe_load((configs_folder() / "quickstart.yaml").read_text())
     assert set(values) <= set(RunConfig.model_fields)
     assert values["data"]["build"]["sources"] == ["stdlib:"]
+
+
+def test_the_papers_set_up_is_the_papers_and_the_small_one_is_the_same_recipe() -> None:
+    """The numbers of the reference code's configs/wikitext103_word/gru_3L512.yml."""
+    whole, small = (load_config(configs_folder() / f"paper-{name}.yaml") for name in ("wikitext103", "small"))
+    assert (whole.model.d_model, whole.model.n_layers) == (512, 3)
+    assert (whole.train.sequence_length, whole.train.lanes) == (256, 128)
+    scaled = ("steps", "tokens_per_batch", "sequence_length", "validate_every_steps")
+    for config in (whole, small):
+        assert (config.feedback.kind, config.feedback.decay, config.feedback.refinements) == (
+            "stationary",
+            "linspace",
+            0,
+        )
+        assert not config.train.carry_state
+    kept = [each.train.model_dump(exclude=set(scaled)) for each in (whole, small)]
+    assert kept[0] == kept[1]
+    lstm = load_config(configs_folder() / "paper-wikitext103.yaml", ["model.cell=lstm", "model.output=hc"])
+    assert lstm.model.output == "hc"
