@@ -3,7 +3,6 @@
 Imports torch and the layer. Refuses to time a rule whose gradient is wrong. B batch, T time, D units."""
 
 import ctypes
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ssrnn_dist.bench.paper_loop import PaperLoop
+from ssrnn_dist.bench.timing import in_turn
 from ssrnn_dist.model import FeedbackConfig, RecurrentLayer
 from ssrnn_dist.problems import RunFailed
 from ssrnn_kernels.cells import get_cell
@@ -68,7 +68,7 @@ def measure(case: Case, repeats: int) -> list[Timing]:
     x.requires_grad_()
     models = {BASELINE: module, PAPER: PaperLoop(module), **layers}
     runs = {name: _training(model, x, weigh) for name, model in models.items()}
-    seconds = _in_turn({**runs, FORWARD: lambda: _forward(module, x)}, repeats)
+    seconds = in_turn({**runs, FORWARD: lambda: _forward(module, x)}, repeats)
     rate = _matrix_rate(case)
     return [
         Timing(
@@ -94,18 +94,6 @@ def _training(model: nn.Module, x: Tensor, weigh: Tensor) -> Callable[[], None]:
 @torch.no_grad()
 def _forward(model: nn.Module, x: Tensor) -> None:
     model(x)
-
-
-def _in_turn(runs: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, all of them once in every round, after a round that is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for round_number in range(repeats + 1):
-        for name, run in runs.items():
-            began = time.perf_counter()
-            run()
-            if round_number:
-                times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(each) for name, each in times.items()}
 
 
 def _floor(rule: str, case: Case, seconds: dict[str, float], flops_per_second: float) -> float | None:

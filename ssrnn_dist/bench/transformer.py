@@ -10,7 +10,7 @@ from ssrnn_dist.config.model import ModelSection
 from ssrnn_dist.model.chunked_loss import chunked_cross_entropy
 
 ROPE_BASE = 10_000.0
-Cache = tuple[Tensor, ...]  # keys and values of each layer in turn, (B, H, T so far, K)
+Cache = tuple[Tensor, ...]  # how many tokens it holds, then keys and values of each layer in turn, (B, H, room, K)
 
 
 class Attention(nn.Module):
@@ -22,21 +22,21 @@ class Attention(nn.Module):
         self.query_key_value = nn.Linear(d, 3 * d)
         self.mix = nn.Linear(d, d)
 
-    def forward(self, x_BTD: Tensor, past: Cache, mask_BTT: Tensor | None) -> tuple[Tensor, Cache]:
-        """(B, T, D), and the keys and values so far. past: (), or the keys and values before x."""
+    def forward(self, x_BTD: Tensor, past: Cache, begin: int, mask_BTT: Tensor | None) -> tuple[Tensor, Cache]:
+        """(B, T, D), and the keys and values so far. past: (), or those of the `begin` tokens before x."""
         q, k, v = (
             each.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
             for each in self.query_key_value(x_BTD).chunk(3, dim=-1)
         )
-        begin = past[0].shape[2] if past else 0
-        angles_TK = _angles(begin, x_BTD.shape[1], q.shape[-1], x_BTD.device)
+        length = x_BTD.shape[1]
+        angles_TK = _angles(begin, length, q.shape[-1], x_BTD.device)
         q, k = _rotated(q, angles_TK), _rotated(k, angles_TK)
-        if past:
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        causal = mask_BTT is None and x_BTD.shape[1] > 1
+        held = (k, v) if not past else tuple(_written(*pair, begin) for pair in zip(past, (k, v), strict=True))
+        keys, values = (each[:, :, : begin + length] for each in held)
+        causal = mask_BTT is None and length > 1
         mask = None if mask_BTT is None else mask_BTT.unsqueeze(1)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        return self.mix(y.transpose(1, 2).flatten(2)), (k, v)
+        y = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, is_causal=causal)
+        return self.mix(y.transpose(1, 2).flatten(2)), held
 
 
 class TransformerBlock(nn.Module):
@@ -48,10 +48,10 @@ class TransformerBlock(nn.Module):
         self.attention = Attention(d, n_heads)
         self.mlp_in, self.mlp_out = nn.Linear(d, hidden), nn.Linear(hidden, d)
 
-    def forward(self, x_BTD: Tensor, past: Cache, mask_BTT: Tensor | None) -> tuple[Tensor, Cache]:
-        y_BTD, cache = self.attention(self.norm_attention(x_BTD), past, mask_BTT)
+    def forward(self, x_BTD: Tensor, past: Cache, begin: int, mask_BTT: Tensor | None) -> tuple[Tensor, Cache]:
+        y_BTD, held = self.attention(self.norm_attention(x_BTD), past, begin, mask_BTT)
         x_BTD = x_BTD + y_BTD
-        return x_BTD + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x_BTD)))), cache
+        return x_BTD + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x_BTD)))), held
 
 
 class Transformer(nn.Module):
@@ -92,18 +92,31 @@ class Transformer(nn.Module):
     def _hidden(self, tokens_BT: Tensor, cache: Cache, reset_BT: Tensor | None) -> tuple[Tensor, Cache]:
         if cache and (tokens_BT.shape[1] != 1 or reset_BT is not None):
             raise ValueError("with a cache one token at a time is read, and no document starts")
-        x_BTD, caches = self.embedding(tokens_BT), []
+        x_BTD, begin = self.embedding(tokens_BT), int(cache[0]) if cache else 0
         mask_BTT = None if reset_BT is None else same_document(reset_BT)
+        held = [torch.tensor(begin + tokens_BT.shape[1])]
         for index, block in enumerate(self.blocks):
-            x_BTD, layer_cache = block(x_BTD, cache[2 * index : 2 * index + 2], mask_BTT)
-            caches += layer_cache
-        return self.norm(x_BTD), tuple(caches)
+            x_BTD, layer_held = block(x_BTD, cache[2 * index + 1 : 2 * index + 3], begin, mask_BTT)
+            held += layer_held
+        return self.norm(x_BTD), tuple(held)
 
 
 def same_document(reset_BT: Tensor) -> Tensor:
     """(B, T, T): may a position look at another?  At itself and at what came before it in its own document."""
     document_BT = reset_BT.long().cumsum(dim=1)
     return (document_BT.unsqueeze(2) == document_BT.unsqueeze(1)).tril()
+
+
+def _written(held_BHCK: Tensor, new_BHTK: Tensor, begin: int) -> Tensor:
+    """The keys or values with new ones from position begin on: in place where there is room, else in twice the room."""
+    end = begin + new_BHTK.shape[2]
+    if end > held_BHCK.shape[2]:
+        n_batch, n_heads, _, head_size = held_BHCK.shape
+        roomier = held_BHCK.new_zeros(n_batch, n_heads, 2 * end, head_size)
+        roomier[:, :, :begin] = held_BHCK[:, :, :begin]
+        held_BHCK = roomier
+    held_BHCK[:, :, begin:end] = new_BHTK
+    return held_BHCK
 
 
 def _angles(begin: int, length: int, head_size: int, device: torch.device) -> Tensor:

@@ -8,15 +8,17 @@ import torch
 import yaml
 
 from ssrnn_data import Batch, CorpusIndex, EvaluationStream
+from ssrnn_dist.bench.generation import measure
 from ssrnn_dist.bench.quality.page import write_page
 from ssrnn_dist.bench.quality.recipe import Recipe, Row, Trial, load_recipe, next_trial, rows
 from ssrnn_dist.bench.quality.results import load_results, save_result, table
 from ssrnn_dist.bench.quality.run import run_study
 from ssrnn_dist.bench.quality.trial import settings, with_context
+from ssrnn_dist.bench import transformer as transformer_module
 from ssrnn_dist.bench.transformer import Transformer
 from ssrnn_dist.config.model import ModelSection
 from ssrnn_dist.evaluate import evaluate
-from ssrnn_dist.problems import UserError
+from ssrnn_dist.problems import RunFailed, UserError
 
 STDLIB = Path(__file__).parents[2] / "benchmarks" / "quality" / "stdlib.yaml"
 INFINITE = float("inf")
@@ -139,6 +141,26 @@ def test_a_token_at_a_time_the_transformer_says_the_same(transformer: Transforme
     torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=1e-10, atol=1e-10)
     with pytest.raises(ValueError, match="one token at a time"):
         transformer(tokens, cache)
+
+
+def test_generation_is_timed_at_every_context(recipe: Recipe) -> None:
+    found = measure(recipe, 40, [1, 300], tokens=2)
+    assert [(each.model, each.context_tokens) for each in found] == [
+        (model, context) for context in (1, 300) for model in ("gru", "elman", "transformer")
+    ]
+    kept = {(each.model, each.context_tokens): each.state_megabytes for each in found}
+    assert kept["gru", 1] == kept["gru", 300] == 16 * 4 / 2**20
+    assert kept["transformer", 300] == 2 * 16 * 301 * 4 / 2**20
+    assert all(each.tokens_per_second > 0 for each in found)
+
+
+def test_a_model_that_says_something_else_token_by_token_is_not_timed(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    angles = transformer_module._angles
+    monkeypatch.setattr(transformer_module, "_angles", lambda begin, *rest: angles(0, *rest))  # forgets where it is
+    with pytest.raises(RunFailed, match="transformer: token by token its logits are off"):
+        measure(recipe, 40, [1], tokens=1)
 
 
 def test_the_transformer_sees_its_own_document_and_no_future(transformer: Transformer) -> None:

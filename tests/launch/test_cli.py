@@ -24,7 +24,17 @@ COMMANDS = [
         "jobs logs",
         "jobs stop",
     ),
-    *("eval", "generate", "report", "bench train", "bench quality", "config show", "config validate", "config schema"),
+    *(
+        "eval",
+        "generate",
+        "report",
+        "bench train",
+        "bench quality",
+        "bench generate",
+        "config show",
+        "config validate",
+        "config schema",
+    ),
 ]
 HEAVY = ("torch", "ray", "mlflow", "deepspeed", "matplotlib", "webdataset", "numpy", "tokenizers")
 
@@ -61,6 +71,7 @@ def test_help_has_an_example_and_loads_nothing_heavy(command: str, tmp_path: Pat
         (["bench", "train", "--shape", "4x4"], "error: --shape: '4x4'; batch,time,width is wanted"),
         (["bench", "train", "--cell", "ugrnn"], "error: --cell: 'ugrnn'; one of "),
         (["bench", "quality", "a.yaml"], "error: a.yaml: no such file; "),
+        (["bench", "generate", "a.yaml"], "error: a.yaml: no such file; "),
         (["data", "build", "nowhere/*.txt", "--out", "corpus"], "error: "),
         (["data", "build", "stdlib:", "--out", "corpus", "--on-invalid", "cry"], "error: --on-invalid: 'cry'; "),
         (["data", "build", "stdlib:", "--out", "corpus", "--holdout", "1.5"], "error: "),

@@ -33,7 +33,7 @@ def _compiled(library: Library, window: Window, error_TBS: Tensor) -> Solved:
     inputs = torch.empty_like(gates) if library.inputs_differ else gates
     squares = torch.empty(n_batch, 2, dtype=torch.float64)
     arguments = pass_arguments(window, no_own_weights, None, error, None, None, delta, gates, inputs, None, squares)
-    multiply, flow_BD = step_product(shape.per_head(window.weight_hh_RK).transpose(1, 2), n_batch)
+    multiply, flow_BD = step_product(shape.per_head(window.weight_hh_RK).transpose(1, 2), n_batch, n_steps)
     restarts = steps_with_a_reset(window.reset_TB, n_steps)
     error_of, gates_of = error[..., : shape.n_units].unbind(0), gates.unbind(0)
     for t in reversed(range(n_steps)):

@@ -45,7 +45,7 @@ def recur(
     states = inputs_TBR.new_empty(n_steps + 1, n_batch, state_BS.shape[-1])
     states[0] = state_BS
     saved = inputs_TBR.new_empty(n_steps if save else 1, n_batch, cell.N_SAVED, shape.n_units)
-    multiply, product_BR = step_product(shape.per_head(weight_hh_RK), n_batch)
+    multiply, product_BR = step_product(shape.per_head(weight_hh_RK), n_batch, n_steps)
     library = library_for(cell, inputs_TBR)
     step = (
         _torch_step(cell, shape, inputs_TBR, product_BR, bias_hh_R, states, saved)

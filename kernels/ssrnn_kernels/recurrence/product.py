@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 
-def step_product(matrix_HMN: Tensor, n_batch: int) -> tuple[Callable[[Tensor], object], Tensor]:
+def step_product(matrix_HMN: Tensor, n_batch: int, n_steps: int) -> tuple[Callable[[Tensor], object], Tensor]:
     """A function that multiplies (B, H·N) by every head's matrix, and the one buffer (B, H·M) that it fills.
 
-    The buffer may be the transpose of a contiguous one."""
+    The buffer may be the transpose of a contiguous one. The matrix is turned once where many steps will use it."""
     n_heads, n_outputs, n_inputs = matrix_HMN.shape
     if n_heads > 1:
-        matrix_HNM = matrix_HMN.transpose(1, 2).contiguous()
+        matrix_HNM = _turned(matrix_HMN, n_steps)
         product_BM = matrix_HMN.new_empty(n_batch, n_heads * n_outputs)
         product_HBM = product_BM.unflatten(-1, (n_heads, n_outputs)).transpose(0, 1)
 
@@ -27,9 +27,15 @@ def step_product(matrix_HMN: Tensor, n_batch: int) -> tuple[Callable[[Tensor], o
         matrix_MN = matrix_MN.contiguous()
         product_MB = matrix_MN.new_empty(n_outputs, n_batch)
         return lambda values_BN: torch.mm(matrix_MN, values_BN.t(), out=product_MB), product_MB.t()
-    matrix_NM = matrix_MN.t().contiguous()
+    matrix_NM = _turned(matrix_MN, n_steps)
     product_BM = matrix_MN.new_empty(n_batch, n_outputs)
     return lambda values_BN: torch.mm(values_BN, matrix_NM, out=product_BM), product_BM
+
+
+def _turned(matrix: Tensor, n_steps: int) -> Tensor:
+    """The transpose, copied unless a single step is all there is, as in generation."""
+    turned = matrix.transpose(-1, -2)
+    return turned if n_steps == 1 else turned.contiguous()
 
 
 def _matrix_goes_left(matrix_MN: Tensor, n_batch: int) -> bool:

@@ -1,4 +1,4 @@
-"""`ssrnn bench train|quality`: how fast the learning rules are beside torch.nn's BPTT, and how well they learn."""
+"""`ssrnn bench train|quality|generate`: how fast the rules are, how well they learn, how fast their models write."""
 
 import re
 from pathlib import Path
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ssrnn_dist.bench.quality.recipe import Trial
 
 app = typer.Typer(no_args_is_help=True, help="Measure, side by side.\n\nExample: ssrnn bench train --cell gru")
+CONTEXTS = [1, 1000, 100_000]
 SHAPES = ["16,256,256", "8,512,512", "4,1024,1024"]
 
 
@@ -98,6 +99,53 @@ def quality(
         output.emit_json({"folder": str(folder), "trials": len(results), "written": [str(path) for path in written]})
     for path in written:
         output.note(str(path))
+
+
+@app.command()
+def generate(
+    recipe: Annotated[Path, typer.Argument(help="The study's YAML file: it gives the shapes.")],
+    context: Annotated[list[int], typer.Option(min=1, help="Tokens read before; may be repeated.")] = CONTEXTS,
+    vocab_size: Annotated[int, typer.Option(min=2, help="Entries of the vocabulary.")] = 1024,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Tokens timed of each; the median counts.")] = 200,
+    out: Annotated[Path | None, typer.Option(help="Write the results to this JSON file, too.")] = None,
+    set_values: SetOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Time one token after a long context: recurrent state beside a Transformer's key-value cache, batch 1.
+
+    Example: ssrnn bench generate benchmarks/quality/stdlib.yaml --context 1000
+    """
+    import torch
+
+    from ssrnn_dist.bench.generation import measure
+    from ssrnn_dist.bench.machine import described_machine
+    from ssrnn_dist.bench.quality.recipe import load_recipe
+    from ssrnn_dist.files import write_json_atomic
+
+    study = load_recipe(recipe, overrides(set_values))
+    torch.set_num_threads(threads)
+    found = measure(study, vocab_size, context, repeats)
+    results = {"what": "ssrnn bench generate", **described_machine(), "rows": [vars(each) for each in found]}
+    if out is not None:
+        write_json_atomic(out, results)
+    if output.as_json():
+        output.emit_json(results)
+        return
+    output.table(
+        ["model", "context", "tokens/s", "state MB", "parameters"],
+        [
+            [
+                each.model,
+                f"{each.context_tokens:,}",
+                f"{each.tokens_per_second:,.0f}",
+                f"{each.state_megabytes:,.3f}",
+                f"{each.parameters:,}",
+            ]
+            for each in found
+        ],
+    )
 
 
 def _trial_done(trial: "Trial", values: dict[str, Any], missing: int) -> None:

@@ -1,0 +1,17 @@
+"""Times several things fairly: in turn, in one run, the median of the rounds. Imports the standard library only."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+
+def in_turn(runs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Median seconds of each, all of them once in every round, after a round that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for round_number in range(rounds + 1):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            run()
+            if round_number:
+                times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(each) for name, each in times.items()}
