@@ -54,7 +54,7 @@ def measure(recipe: Recipe, vocab_size: int, contexts: list[int], tokens: int) -
 
 
 def _check(name: str, model: LanguageModel | Transformer) -> None:
-    tokens = torch.arange(CHECKED_TOKENS).unsqueeze(0)
+    tokens = torch.arange(CHECKED_TOKENS).unsqueeze(0) % model.embedding.num_embeddings
     whole, _ = model(tokens)
     logits, state = model(tokens[:, :1])
     pieces = [logits]
