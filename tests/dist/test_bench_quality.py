@@ -1,8 +1,15 @@
 """The study: which trial comes next, the rival Transformer, and the whole way from a recipe to table and pictures."""
 
 import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -103,6 +110,35 @@ def test_two_networks_are_trained_compared_and_drawn(recipe: Recipe, tmp_path: P
     page = written[0].read_text(encoding="utf-8")
     assert f"| transformer | 0.01 | {rival.perplexity:.2f} |" in page
     assert all(path.stat().st_size > 1000 for path in written[1:])
+
+
+def test_trainings_do_not_outlive_a_study_that_is_killed(recipe: Recipe, tmp_path: Path) -> None:
+    """kill -9, after which nobody can clean up."""
+    study = {**recipe.model_dump(mode="json"), "sweep_steps": 100_000}
+    (tmp_path / "long.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    words = ["bench", "quality", "long.yaml", "--out", "out", "--jobs", "1"]
+    code = f"from ssrnn_launch.cli.main import main; main({words!r})"
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    started, trainings = psutil.Popen([sys.executable, "-c", code], cwd=tmp_path, env=paths), []
+    try:
+        trainings = until(lambda: [each for each in started.children() if "spawn_main" in str(each.cmdline())])
+        until(lambda: trainings[0].cpu_times().user > 2)  # it has begun
+        started.kill()
+        started.wait(timeout=30)
+        assert psutil.wait_procs(trainings, timeout=30)[1] == []
+    finally:
+        for each in [*trainings, started]:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+
+
+def until(found: Callable[[], Any]) -> Any:
+    """What it finds, within a minute."""
+    ends = time.monotonic() + 60
+    while not (what := found()):
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+    return what
 
 
 AXES = ("tokens", "core-seconds", "dollars")

@@ -3,6 +3,8 @@
 Imports the trial inside the processes that it starts."""
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
@@ -23,7 +25,7 @@ def run_study(recipe: Recipe, folder: Path, wanted: list[Row], *, jobs: int, mos
     started = 0
     running: dict[Future[dict[str, Any]], Trial] = {}
     context = multiprocessing.get_context("spawn")  # a fresh process each: DeepSpeed keeps its groups for good
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(jobs, context, initializer=_end_with_the_parent, max_tasks_per_child=1) as pool:
         try:
             while True:
                 losses = {trial: loss_of(values) for trial, values in results.items()}
@@ -44,6 +46,18 @@ def run_study(recipe: Recipe, folder: Path, wanted: list[Row], *, jobs: int, mos
         except BaseException:
             _end(pool)
             raise
+
+
+def _end_with_the_parent() -> None:
+    """A training does not outlive who started it, however that ended (kill -9, too)."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _end(pool: ProcessPoolExecutor) -> None:
