@@ -4,15 +4,17 @@ Imports pydantic and yaml only; reads one file, writes none."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
+from ssrnn_dist.config.base import Section
 from ssrnn_dist.config.explain import explain
 from ssrnn_dist.config.run import RunConfig
 from ssrnn_dist.problems import UserError, user_error
 
+AnySection = TypeVar("AnySection", bound=Section)
 LARGEST_CONFIG_BYTES = 1_000_000
 MOST_VALUES = 100_000  # with every alias written out
 
@@ -47,9 +49,14 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
 
 
 def check_config(values: dict[str, Any], where: str = "config") -> RunConfig:
-    """Validate a mapping of sections; UserError tells every problem at once."""
+    """Validate a run's mapping of sections; UserError tells every problem at once."""
+    return validated(RunConfig, values, where)
+
+
+def validated(kind: type[AnySection], values: dict[str, Any], where: str) -> AnySection:
+    """A section made of the values of a file; UserError tells every problem at once."""
     try:
-        return RunConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         raise UserError(*explain(error, values, where)) from None
 

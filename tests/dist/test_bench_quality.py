@@ -133,7 +133,7 @@ def test_trainings_do_not_outlive_a_study_that_is_killed(recipe: Recipe, tmp_pat
 
 
 def until(found: Callable[[], Any]) -> Any:
-    """What it finds, within a minute."""
+    """What it finds, within a minute; looked for again and again, since no event tells of a process."""
     ends = time.monotonic() + 60
     while not (what := found()):
         assert time.monotonic() < ends

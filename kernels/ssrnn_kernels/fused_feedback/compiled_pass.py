@@ -43,7 +43,7 @@ def compiled_pass(
 
 def pass_arguments(
     window: Window,
-    own_weights_GHK: Tensor,
+    own_weights: Tensor,  # (G, D), or (G, H, K)
     decay_NND: Tensor | None,
     error_TBS: Tensor,
     flow_TBD: Tensor | None,
@@ -59,7 +59,7 @@ def pass_arguments(
     shape, zeros_S = window.shape, error_TBS.new_zeros(d_state)
     numbers = (n_steps, n_batch, shape.n_heads, shape.head_size, torch.get_num_threads())
     tensors = (
-        window.states_TBS, window.saved_TBQD, own_weights_GHK,
+        window.states_TBS, window.saved_TBQD, own_weights,
         error_TBS.new_zeros(shape.n_states, d_state) if decay_NND is None else decay_NND.contiguous(),
         None if window.reset_TB is None else window.reset_TB.contiguous(),
         error_TBS, None if flow_TBD is None else flow_TBD.contiguous(), rest_before_TBS, zeros_S,

@@ -28,7 +28,7 @@ def _compiled(library: Library, window: Window, error_TBS: Tensor) -> Solved:
     """A step is one product with the weights and one call, which leaves δ, dL/du and dL/dx of the step."""
     shape, error = window.shape, error_TBS.clone(memory_format=torch.contiguous_format)
     n_steps, n_batch, _ = error.shape
-    no_own_weights = torch.zeros_like(torch.stack(shape.own_weights(window.weight_hh_RK)))
+    no_own_weights = error.new_zeros(shape.n_gates, shape.n_units)
     delta, gates = torch.empty_like(error), error.new_empty(n_steps, n_batch, shape.n_rows)
     inputs = torch.empty_like(gates) if library.inputs_differ else gates
     squares = torch.empty(n_batch, 2, dtype=torch.float64)

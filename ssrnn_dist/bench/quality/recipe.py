@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ssrnn_dist.config.base import NonNegativeInt, PositiveInt, Section
-from ssrnn_dist.config.explain import explain
-from ssrnn_dist.config.load import apply_overrides, read_yaml
+from ssrnn_dist.config.load import apply_overrides, read_yaml, validated
 from ssrnn_dist.config.model import CellName, FeedbackConfig, ModelSection
 from ssrnn_dist.config.sections import DataSection, TrainSection
-from ssrnn_dist.problems import UserError
 
 TRANSFORMER = "transformer"
 WIDEST = 16  # how far beyond the given learning rates, as a factor, the best one is looked for
@@ -74,11 +72,7 @@ class Trial:
 
 def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     """UserError tells every problem at once."""
-    values = apply_overrides(read_yaml(path), overrides)
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        raise UserError(*explain(error, values, str(path))) from None
+    return validated(Recipe, apply_overrides(read_yaml(path), overrides), str(path))
 
 
 def rows(recipe: Recipe) -> list[Row]:
@@ -95,7 +89,7 @@ def missing_trials(recipe: Recipe, row: Row, losses: Mapping[Trial, float]) -> l
     unswept = [Trial(row, rate, recipe.seeds[0], recipe.sweep_steps) for rate in rates if rate not in swept]
     if unswept:
         return unswept
-    best = min(rates, key=lambda rate: swept[rate])
+    best = best_rate(swept)
     beyond = {rates[0]: best / 2, rates[-1]: best * 2}.get(best)
     lowest, highest = min(recipe.learning_rates) / WIDEST, max(recipe.learning_rates) * WIDEST
     if beyond is not None and len(rates) > 1 and lowest <= beyond <= highest:
@@ -110,6 +104,11 @@ def sweep(recipe: Recipe, row: Row, losses: Mapping[Trial, float]) -> dict[float
         for trial, loss in losses.items()
         if (trial.row, trial.seed, trial.steps) == (row, recipe.seeds[0], recipe.sweep_steps)
     }
+
+
+def best_rate(swept: Mapping[float, float]) -> float:
+    """The learning rate of the least loss, the lowest of equals."""
+    return min(sorted(swept), key=lambda rate: swept[rate])
 
 
 def whole_trials(recipe: Recipe, row: Row, learning_rate: float) -> list[Trial]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssrnn_data import CorpusIndex
-from ssrnn_dist.bench.quality.recipe import Recipe, Row, Trial, rows, sweep
+from ssrnn_dist.bench.quality.recipe import Recipe, Row, Trial, best_rate, rows, sweep
 from ssrnn_dist.bench.quality.trial import settings
 from ssrnn_dist.files import write_json_atomic
 from ssrnn_dist.problems import user_error
@@ -80,6 +80,5 @@ def _whole(recipe: Recipe, results: Results, row: Row) -> dict[int, dict[str, An
     swept = sweep(recipe, row, {trial: loss_of(values) for trial, values in results.items()})
     if not swept:
         return {}
-    best = min(sorted(swept), key=lambda rate: swept[rate])
-    found = {seed: results.get(Trial(row, best, seed, recipe.train.steps)) for seed in recipe.seeds}
+    found = {seed: results.get(Trial(row, best_rate(swept), seed, recipe.train.steps)) for seed in recipe.seeds}
     return {seed: values for seed, values in found.items() if values is not None and values["loss"] is not None}

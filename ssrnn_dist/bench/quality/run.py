@@ -22,13 +22,13 @@ def run_study(recipe: Recipe, folder: Path, wanted: list[Row], *, jobs: int, mos
 
     told: called with every trial that is done, its result, and how many are known to be missing."""
     results = load_results(folder, recipe)
+    losses = {trial: loss_of(values) for trial, values in results.items()}
     started = 0
     running: dict[Future[dict[str, Any]], Trial] = {}
     context = multiprocessing.get_context("spawn")  # a fresh process each: DeepSpeed keeps its groups for good
     with ProcessPoolExecutor(jobs, context, initializer=_end_with_the_parent, max_tasks_per_child=1) as pool:
         try:
             while True:
-                losses = {trial: loss_of(values) for trial, values in results.items()}
                 while len(running) < jobs and (most is None or started < most):
                     trial = next_trial(recipe, wanted, losses, set(running.values()))
                     if trial is None:

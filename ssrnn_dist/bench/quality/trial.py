@@ -36,9 +36,9 @@ def settings(recipe: Recipe, trial: Trial, index: CorpusIndex) -> dict[str, Any]
     }
 
 
-def run_trial(recipe: Recipe, trial: Trial, threads: int = 1) -> dict[str, Any]:
+def run_trial(recipe: Recipe, trial: Trial) -> dict[str, Any]:
     """Train it and say how it went; the losses are null where the gradient stopped being finite."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     index = CorpusIndex.load(recipe.data.index)
     model, train = _model(recipe, trial, index.vocab_size), _train(recipe, trial)
     with joined_world(uses_gpu=False) as world:
