@@ -77,8 +77,15 @@ class Engine:
         """The hidden state of this rank's lanes before their first token."""
         return self.model.zero_state(self.micro.lanes_here)
 
+    def prepare(self, batch: Batch, state: State, step: int) -> None:
+        """Get the layers' rules ready for an optimizer step; `step` of them are done."""
+        if step == 0:
+            self._calibrate(batch, state)
+        self.steering.before_step(step)
+
     def step(self, batch: Batch, state: State, learning_rate: float) -> tuple[Tensor, State]:
-        """One optimizer step.  Returns this rank's sum of nats (not yet reduced) and the state after the window."""
+        """One optimizer step, once prepared.  Returns this rank's sum of nats (not yet reduced) and the state after
+        the window.  Where the gradient is not finite nothing is learnt: `stepped` tells."""
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = learning_rate
         scale = self.world.size * self.micro.count / self._tokens_per_batch
@@ -89,6 +96,8 @@ class Engine:
             self.deepspeed.step()
             nats.append(loss.detach())
             after.append(tuple(layer.detach() for layer in new_state))
+        if self.stepped:
+            self.steering.after_step()
         return torch.stack(nats).sum(), tuple(torch.cat(layers) for layers in zip(*after, strict=True))
 
     @torch.no_grad()
@@ -104,7 +113,7 @@ class Engine:
         return self.deepspeed(tokens, targets, state, reset)
 
     @torch.no_grad()
-    def calibrate(self, batch: Batch, state: State) -> None:
+    def _calibrate(self, batch: Batch, state: State) -> None:
         """The first value of a calibrated decay: a forward over the first global batch; no other rule needs it."""
         layers = [layer for layer in self.model.recurrent_layers if layer.feedback.calibrates]
         if not layers:

@@ -76,8 +76,6 @@ class Session:
         began = clock()
         batch = next(self.stream)
         self._waited = clock() - began
-        if self.step == 0:
-            self.engine.calibrate(batch, self.progress.hidden)
         return batch
 
     def learn(self, batch: Batch) -> None:
@@ -85,7 +83,7 @@ class Session:
         began = clock()
         train = self.config.train
         hidden = self.progress.hidden if train.carry_state else self.engine.zero_state()
-        self.engine.steering.before_step(self.step)
+        self.engine.prepare(batch, hidden, self.step)
         if self._probe_is_due():
             self.probed = probe(self.engine, batch, hidden)
         nats, hidden = self.engine.step(batch, hidden, learning_rate(self.step, train))
@@ -94,7 +92,6 @@ class Session:
                 f"the gradient of step {self.step + 1} is not finite; the newest checkpoint is of before: "
                 "a lower train.learning_rate or a smaller train.gradient_clip may help"
             )
-        self.engine.steering.after_step()
         self._nats += nats.double().cpu()
         self.progress = Progress(
             self.step + 1, self.progress.tokens + train.tokens_per_batch, self.stream.position(), hidden

@@ -1,6 +1,7 @@
-"""`ssrnn bench train|quality|generate`: how fast the rules are, how well they learn, how fast their models write."""
+"""`ssrnn bench train|quality|memory|generate`: how fast the rules are, how well they learn, what their models write."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +12,12 @@ from ssrnn_launch.cli.options import DebugOption, JsonOption, SetOption, overrid
 
 if TYPE_CHECKING:
     from ssrnn_dist.bench.layer import Timing
+    from ssrnn_dist.bench.memory.recipe import Trial as MemoryTrial
     from ssrnn_dist.bench.quality.recipe import Trial
 
 app = typer.Typer(no_args_is_help=True, help="Measure, side by side.\n\nExample: ssrnn bench train --cell gru")
+JobsOption = Annotated[int | None, typer.Option(min=1, help="Trainings at once, a core each; default: the cores.")]
+MostOption = Annotated[int | None, typer.Option(min=0, help="Trainings at most; 0 only draws what stands.")]
 CONTEXTS = [1, 1000, 100_000]
 SHAPES = ["16,256,256", "8,512,512", "4,1024,1024"]
 
@@ -41,11 +45,8 @@ def train(
     from ssrnn_dist.bench.machine import described_machine
     from ssrnn_dist.files import write_json_atomic
     from ssrnn_dist.model import RecurrentLayer
-    from ssrnn_dist.problems import user_error
 
-    for name in cell:
-        if name not in RecurrentLayer.TORCH_CLASSES:
-            raise user_error("--cell", repr(name), f"one of {', '.join(RecurrentLayer.TORCH_CLASSES)} is allowed")
+    _known("--cell", cell, RecurrentLayer.TORCH_CLASSES)
     torch.set_num_threads(threads)
     rows: list[dict[str, object]] = []
     results = {"what": "ssrnn bench train", **described_machine(), "repeats": repeats, "rows": rows}
@@ -66,8 +67,8 @@ def quality(
     recipe: Annotated[Path, typer.Argument(help="The study's YAML file, such as benchmarks/quality/stdlib.yaml.")],
     out: Annotated[Path | None, typer.Option(help="The results' folder.")] = None,
     network: Annotated[list[str], typer.Option(help="Only these: a cell, or transformer; may be repeated.")] = [],  # noqa: B006
-    jobs: Annotated[int | None, typer.Option(min=1, help="Trainings at once, a core each; default: the cores.")] = None,
-    most: Annotated[int | None, typer.Option(min=0, help="Trainings at most; 0 only draws what stands.")] = None,
+    jobs: JobsOption = None,
+    most: MostOption = None,
     set_values: SetOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -81,24 +82,52 @@ def quality(
     from ssrnn_dist.bench.quality.page import write_page
     from ssrnn_dist.bench.quality.recipe import load_recipe, rows
     from ssrnn_dist.bench.quality.run import run_study
-    from ssrnn_dist.problems import user_error
     from ssrnn_launch.corpus import ensure_corpus
     from ssrnn_launch.machine import available_cores
 
     study = load_recipe(recipe, overrides(set_values))
-    known = list(dict.fromkeys(row.network for row in rows(study)))
-    for name in network:
-        if name not in known:
-            raise user_error("--network", repr(name), f"one of {', '.join(known)} is allowed")
+    _known("--network", network, [row.network for row in rows(study)])
     ensure_corpus(study.data)
     folder = out or Path("benchmarks/results") / f"quality-{study.name}"
     wanted = [row for row in rows(study) if not network or row.network in network]
     results = run_study(study, folder, wanted, jobs=jobs or available_cores(), most=most, told=_trial_done)
-    written = write_page(study, results, folder)
-    if output.as_json():
-        output.emit_json({"folder": str(folder), "trials": len(results), "written": [str(path) for path in written]})
-    for path in written:
-        output.note(str(path))
+    _written(folder, len(results), write_page(study, results, folder))
+
+
+@app.command()
+def memory(
+    recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file, such as benchmarks/memory/gru.yaml.")],
+    out: Annotated[Path | None, typer.Option(help="The results' folder.")] = None,
+    task: Annotated[list[str], typer.Option(help="Only these tasks; may be repeated.")] = [],  # noqa: B006
+    length: Annotated[list[int], typer.Option(min=1, help="Only these lengths; may be repeated.")] = [],  # noqa: B006
+    jobs: JobsOption = None,
+    most: MostOption = None,
+    set_values: SetOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train tasks whose answer lies far back by every rule and a Transformer: a JSON a training, tables, a picture.
+
+    What stands is not trained again: interrupt it and send it again as you like.
+
+    Example: ssrnn bench memory benchmarks/memory/gru.yaml --length 64
+    """
+    from ssrnn_dist.bench.memory.page import write_page
+    from ssrnn_dist.bench.memory.recipe import cells, load_recipe
+    from ssrnn_dist.bench.memory.run import run_memory
+    from ssrnn_launch.machine import available_cores
+
+    asked = load_recipe(recipe, overrides(set_values))
+    _known("--task", task, asked.tasks)
+    _known("--length", length, asked.lengths)
+    folder = out or Path("benchmarks/results") / f"memory-{asked.name}"
+    wanted = [
+        cell
+        for cell in cells(asked)
+        if (not task or cell.task in task) and (not length or cell.length in length)
+    ]  # fmt: skip
+    results = run_memory(asked, folder, wanted, jobs=jobs or available_cores(), most=most, told=_memory_trial_done)
+    _written(folder, len(results), write_page(asked, results, folder))
 
 
 @app.command()
@@ -145,6 +174,31 @@ def generate(
             ]
             for each in found
         ],
+    )
+
+
+def _known(option: str, given: Iterable[object], allowed: Iterable[object]) -> None:
+    from ssrnn_dist.problems import user_error
+
+    allowed = list(dict.fromkeys(allowed))
+    for each in given:
+        if each not in allowed:
+            raise user_error(option, repr(each), f"one of {', '.join(map(str, allowed))} is allowed")
+
+
+def _written(folder: Path, trials: int, written: list[Path]) -> None:
+    if output.as_json():
+        output.emit_json({"folder": str(folder), "trials": trials, "written": [str(path) for path in written]})
+    for path in written:
+        output.note(str(path))
+
+
+def _memory_trial_done(trial: "MemoryTrial", values: dict[str, Any], missing: int) -> None:
+    right = ", ".join(f"{accuracy:.2f}" for accuracy in values["accuracy"].values())
+    went = "solved" if values["solved"] else "not solved"
+    output.note(
+        f"{trial.name}: {went} after {values['steps']:,} steps, right answers {right}, "
+        f"{values['core_seconds']:,.0f} core seconds; {missing} cells are open"
     )
 
 

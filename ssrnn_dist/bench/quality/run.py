@@ -1,15 +1,13 @@
-"""Trains what a study still lacks, a process a trial, several at once; every result is on disk as soon as it is there.
+"""Trains what a study still lacks; every result is on disk as soon as it is there.
 
-Imports the trial inside the processes that it starts."""
+Imports the pool; the trial runs inside the processes that it starts."""
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ssrnn_dist.bench.pool import run_jobs
 from ssrnn_dist.bench.quality.recipe import Recipe, Row, Trial, missing_trials, next_trial
 from ssrnn_dist.bench.quality.results import Results, load_results, loss_of, save_result
 from ssrnn_dist.bench.quality.trial import run_trial
@@ -23,46 +21,11 @@ def run_study(recipe: Recipe, folder: Path, wanted: list[Row], *, jobs: int, mos
     told: called with every trial that is done, its result, and how many are known to be missing."""
     results = load_results(folder, recipe)
     losses = {trial: loss_of(values) for trial, values in results.items()}
-    started = 0
-    running: dict[Future[dict[str, Any]], Trial] = {}
-    context = multiprocessing.get_context("spawn")  # a fresh process each: DeepSpeed keeps its groups for good
-    with ProcessPoolExecutor(jobs, context, initializer=_end_with_the_parent, max_tasks_per_child=1) as pool:
-        try:
-            while True:
-                while len(running) < jobs and (most is None or started < most):
-                    trial = next_trial(recipe, wanted, losses, set(running.values()))
-                    if trial is None:
-                        break
-                    running[pool.submit(run_trial, recipe, trial)] = trial
-                    started += 1
-                if not running:
-                    return results
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    trial = running.pop(future)
-                    results[trial] = future.result()
-                    save_result(folder, trial, results[trial])
-                    losses[trial] = loss_of(results[trial])
-                    told(trial, results[trial], sum(len(missing_trials(recipe, row, losses)) for row in wanted))
-        except BaseException:
-            _end(pool)
-            raise
 
+    def done(trial: Trial, values: dict[str, Any]) -> None:
+        results[trial], losses[trial] = values, loss_of(values)
+        save_result(folder, trial, values)
+        told(trial, values, sum(len(missing_trials(recipe, row, losses)) for row in wanted))
 
-def _end_with_the_parent() -> None:
-    """A training does not outlive who started it, however that ended (kill -9, too)."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _end(pool: ProcessPoolExecutor) -> None:
-    """Leave nothing running behind an error or Ctrl-C; what was finished is on disk."""
-    processes = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()
+    run_jobs(partial(next_trial, recipe, wanted, losses), partial(run_trial, recipe), done, at_once=jobs, most=most)
+    return results

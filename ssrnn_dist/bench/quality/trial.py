@@ -10,14 +10,13 @@ from torch import Tensor
 
 from ssrnn_data import IGNORED_TARGET, Batch, CorpusIndex, EvaluationStream, TokenStream
 from ssrnn_dist.bench.machine import described_machine
+from ssrnn_dist.bench.networks import network
 from ssrnn_dist.bench.quality.recipe import TRANSFORMER, Recipe, Trial
-from ssrnn_dist.bench.transformer import Transformer
-from ssrnn_dist.config import ModelConfig
+from ssrnn_dist.config.model import ModelSection
 from ssrnn_dist.config.sections import ScaleSection, TrainSection
 from ssrnn_dist.engine import Engine, cut_lanes
 from ssrnn_dist.evaluate import Evaluation, NatsOf, evaluate
 from ssrnn_dist.feedback.fidelity import fidelity
-from ssrnn_dist.model import LanguageModel
 from ssrnn_dist.model.language_model import State
 from ssrnn_dist.schedule import learning_rate
 from ssrnn_dist.world import joined_world
@@ -25,12 +24,11 @@ from ssrnn_dist.world import joined_world
 
 def settings(recipe: Recipe, trial: Trial, index: CorpusIndex) -> dict[str, Any]:
     """All that a result depends on, to compare with what a file was made with."""
-    shape = recipe.transformer if trial.row.network == TRANSFORMER else recipe.model
-    assert shape is not None
     rule = recipe.rules.get(trial.row.rule)
+    shape = _shape(recipe, trial).model_dump(mode="json", exclude={"cell", "init_seed"})
     return {
         "corpus": index.fingerprint,
-        "model": {**shape.model_dump(mode="json", exclude={"cell", "init_seed"}), "network": trial.row.network},
+        "model": {**shape, "network": trial.row.network},
         "feedback": rule.model_dump(mode="json") if rule else None,
         "train": _train(recipe, trial).model_dump(mode="json"),
     }
@@ -40,7 +38,8 @@ def run_trial(recipe: Recipe, trial: Trial) -> dict[str, Any]:
     """Train it and say how it went; the losses are null where the gradient stopped being finite."""
     torch.set_num_threads(1)
     index = CorpusIndex.load(recipe.data.index)
-    model, train = _model(recipe, trial, index.vocab_size), _train(recipe, trial)
+    model = network(_shape(recipe, trial), recipe.rules.get(trial.row.rule), index.vocab_size)
+    train = _train(recipe, trial)
     with joined_world(uses_gpu=False) as world:
         micro = cut_lanes(train.lanes, train.lanes, 1, train.micro_batch_lanes)
         engine = Engine(model, train, ScaleSection(), world, micro)
@@ -62,17 +61,16 @@ def run_trial(recipe: Recipe, trial: Trial) -> dict[str, Any]:
     }
 
 
+def _shape(recipe: Recipe, trial: Trial) -> ModelSection:
+    if trial.row.network == TRANSFORMER:
+        assert recipe.transformer is not None
+        return recipe.transformer.model_copy(update={"init_seed": trial.seed})
+    return recipe.model.model_copy(update={"cell": trial.row.network, "init_seed": trial.seed})
+
+
 def _train(recipe: Recipe, trial: Trial) -> TrainSection:
     changes = {"steps": trial.steps, "learning_rate": trial.learning_rate, "seed": trial.seed}
     return recipe.train.model_copy(update=changes)
-
-
-def _model(recipe: Recipe, trial: Trial, vocab_size: int) -> Any:
-    if trial.row.network == TRANSFORMER:
-        assert recipe.transformer is not None
-        return Transformer(recipe.transformer.model_copy(update={"init_seed": trial.seed}), vocab_size)
-    shape = {**recipe.model.model_dump(), "cell": trial.row.network, "init_seed": trial.seed}
-    return LanguageModel(ModelConfig(**shape, vocab_size=vocab_size, feedback=recipe.rules[trial.row.rule]))
 
 
 def _trained(engine: Engine, train: TrainSection, index: CorpusIndex) -> tuple[list[dict], list[dict]]:
@@ -83,13 +81,9 @@ def _trained(engine: Engine, train: TrainSection, index: CorpusIndex) -> tuple[l
     for step in range(train.steps):
         began = time.process_time()
         batch = next(stream)
-        if step == 0:
-            engine.calibrate(batch, hidden)
-        engine.steering.before_step(step)
         before = hidden if train.carry_state else engine.zero_state()
+        engine.prepare(batch, before, step)
         _, hidden = engine.step(batch, before, learning_rate(step, train))
-        if engine.stepped:
-            engine.steering.after_step()
         seconds += time.process_time() - began
         if not engine.stepped or (step + 1) % every == 0 or step + 1 == train.steps:
             valid = _validate(engine, train, index) if engine.stepped else None
