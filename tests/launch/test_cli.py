@@ -30,12 +30,14 @@ COMMANDS = [
         "report",
         "bench train",
         "bench quality",
+        "bench memory",
         "bench generate",
         "config show",
         "config validate",
         "config schema",
     ),
 ]
+MEMORY = Path(__file__).parents[2] / "benchmarks" / "memory" / "gru.yaml"
 HEAVY = ("torch", "ray", "mlflow", "deepspeed", "matplotlib", "webdataset", "numpy", "tokenizers")
 
 
@@ -72,6 +74,8 @@ def test_help_has_an_example_and_loads_nothing_heavy(command: str, tmp_path: Pat
         (["bench", "train", "--cell", "ugrnn"], "error: --cell: 'ugrnn'; one of "),
         (["bench", "quality", "a.yaml"], "error: a.yaml: no such file; "),
         (["bench", "generate", "a.yaml"], "error: a.yaml: no such file; "),
+        (["bench", "memory", "a.yaml"], "error: a.yaml: no such file; "),
+        (["bench", "memory", str(MEMORY), "--task", "chess"], "error: --task: 'chess'; one of copy, recall, "),
         (["data", "build", "nowhere/*.txt", "--out", "corpus"], "error: "),
         (["data", "build", "stdlib:", "--out", "corpus", "--on-invalid", "cry"], "error: --on-invalid: 'cry'; "),
         (["data", "build", "stdlib:", "--out", "corpus", "--holdout", "1.5"], "error: "),

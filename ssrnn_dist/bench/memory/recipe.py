@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from ssrnn_dist.bench.memory.tasks import TASKS
 from ssrnn_dist.bench.quality.recipe import TRANSFORMER
@@ -22,7 +22,7 @@ class Recipe(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="names the folder of the results")
     model: ModelSection
     transformer: ModelSection | None = Field(None, description="the rival's shape; its `cell` does not count")
-    train: TrainSection = Field(description="its sequence_length and learning_rate do not count")
+    train: TrainSection = Field(description="its sequence_length and learning_rate are each trial's own")
     tasks: list[str] = Field(min_length=1)
     lengths: list[PositiveInt] = Field(min_length=1, description="of the windows and the longest episodes in training")
     rules: dict[str, FeedbackConfig] = Field(min_length=1)
@@ -33,13 +33,17 @@ class Recipe(Section):
     tested_lengths: list[PositiveInt] = Field([1, 2, 4], description="as multiples of the length in training")
     tested_episodes: PositiveInt = Field(128, description="of each length; the same for all")
 
-    @field_validator("tasks")
-    @classmethod
-    def tasks_are_known(cls, tasks: list[str]) -> list[str]:
-        unknown = [task for task in tasks if task not in TASKS]
+    @model_validator(mode="after")
+    def tasks_and_lengths_are_possible(self) -> "Recipe":
+        unknown = [task for task in self.tasks if task not in TASKS]
         if unknown:
-            raise ValueError(f"{', '.join(unknown)}; allowed: {', '.join(TASKS)}")
-        return tasks
+            raise ValueError(f"tasks: {', '.join(unknown)}; allowed: {', '.join(TASKS)}")
+        odd = [str(length) for length in self.lengths if self.train.tokens_per_batch % length]
+        if odd:
+            raise ValueError(
+                f"lengths: {', '.join(odd)}; they must divide train.tokens_per_batch {self.train.tokens_per_batch}"
+            )
+        return self
 
     @property
     def rows(self) -> list[str]:
