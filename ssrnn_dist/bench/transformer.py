@@ -55,13 +55,14 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Next-token model. shape: its width, layers, heads, MLP ratio and init_seed count; the rest is for recurrence."""
+    """Next-token model. shape: what is about recurrence (cell, output) or the output's own matrix does not count."""
 
     recurrent_layers: tuple[()] = ()
 
     def __init__(self, shape: ModelSection, vocab_size: int) -> None:
         super().__init__()
         d, hidden = shape.d_model, round(shape.mlp_ratio * shape.d_model)
+        self.embedding_scale = shape.embedding_scale
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(shape.init_seed)
             self.embedding = nn.Embedding(vocab_size, d)
@@ -92,7 +93,7 @@ class Transformer(nn.Module):
     def _hidden(self, tokens_BT: Tensor, cache: Cache, reset_BT: Tensor | None) -> tuple[Tensor, Cache]:
         if cache and (tokens_BT.shape[1] != 1 or reset_BT is not None):
             raise ValueError("with a cache one token at a time is read, and no document starts")
-        x_BTD, begin = self.embedding(tokens_BT), int(cache[0]) if cache else 0
+        x_BTD, begin = self.embedding(tokens_BT) * self.embedding_scale, int(cache[0]) if cache else 0
         mask_BTT = None if reset_BT is None else same_document(reset_BT)
         held = [torch.tensor(begin + tokens_BT.shape[1])]
         for index, block in enumerate(self.blocks):

@@ -107,7 +107,14 @@ class ModelSection(Section):
     )
     mlp_ratio: float = Field(4.0, gt=0, description="hidden width of the MLP over d_model")
     tie_embeddings: bool = Field(True, description="one matrix for the embedding and the output")
+    scale_embeddings: bool = Field(
+        True, description="the embedding times √d_model (Vaswani et al. 2017): small for the output, not as input"
+    )
     init_seed: NonNegativeInt = Field(0, description="seed of the initial weights, the same for any number of workers")
+
+    @property
+    def embedding_scale(self) -> float:
+        return self.d_model**0.5 if self.scale_embeddings else 1.0
 
     @model_validator(mode="after")
     def heads_divide_the_width(self) -> "ModelSection":

@@ -84,7 +84,7 @@ class LanguageModel(nn.Module):
     def _hidden(self, tokens_BT: Tensor, state: State | None, reset_BT: Tensor | None) -> tuple[Tensor, State]:
         if state is not None and len(state) != len(self.blocks):
             raise ValueError(f"state: {len(state)} layers; allowed: {len(self.blocks)}, or None")
-        x_TBD = self.embedding(tokens_BT.t())
+        x_TBD = self.embedding(tokens_BT.t()) * self.config.embedding_scale
         new_state = []
         for index, block in enumerate(self.blocks):
             x_TBD, layer_state = block(x_TBD, None if state is None else state[index], reset_BT)
