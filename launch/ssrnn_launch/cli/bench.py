@@ -1,7 +1,8 @@
 """`ssrnn bench train|quality|memory|generate`: how fast the rules are, how well they learn, what their models write."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +13,11 @@ from ssrnn_launch.cli.options import DebugOption, JsonOption, SetOption, overrid
 
 if TYPE_CHECKING:
     from ssrnn_dist.bench.layer import Timing
-    from ssrnn_dist.bench.memory.recipe import Trial as MemoryTrial
-    from ssrnn_dist.bench.quality.recipe import Trial
 
 app = typer.Typer(no_args_is_help=True, help="Measure, side by side.\n\nExample: ssrnn bench train --cell gru")
 JobsOption = Annotated[int | None, typer.Option(min=1, help="Trainings at once, a core each; default: the cores.")]
 MostOption = Annotated[int | None, typer.Option(min=0, help="Trainings at most; 0 only draws what stands.")]
+Result = dict[str, Any]
 CONTEXTS = [1, 1000, 100_000]
 SHAPES = ["16,256,256", "8,512,512", "4,1024,1024"]
 
@@ -90,7 +90,8 @@ def quality(
     ensure_corpus(study.data)
     folder = out or Path("benchmarks/results") / f"quality-{study.name}"
     wanted = [row for row in rows(study) if not network or row.network in network]
-    results = run_study(study, folder, wanted, jobs=jobs or available_cores(), most=most, told=_trial_done)
+    with _trainings(folder, _quality_line) as told:
+        results = run_study(study, folder, wanted, jobs=jobs or available_cores(), most=most, told=told)
     _written(folder, len(results), write_page(study, results, folder))
 
 
@@ -126,7 +127,8 @@ def memory(
         for cell in cells(asked)
         if (not task or cell.task in task) and (not length or cell.length in length)
     ]  # fmt: skip
-    results = run_memory(asked, folder, wanted, jobs=jobs or available_cores(), most=most, told=_memory_trial_done)
+    with _trainings(folder, _memory_line) as told:
+        results = run_memory(asked, folder, wanted, jobs=jobs or available_cores(), most=most, told=told)
     _written(folder, len(results), write_page(asked, results, folder))
 
 
@@ -193,19 +195,37 @@ def _written(folder: Path, trials: int, written: list[Path]) -> None:
         output.note(str(path))
 
 
-def _memory_trial_done(trial: "MemoryTrial", values: dict[str, Any], missing: int) -> None:
+@contextmanager
+def _trainings(folder: Path, line: Callable[[Result], str]) -> Iterator[Callable[[Any, Result, int], None]]:
+    """told(trial, result, missing) for the trainings of a recipe: a line each, and on a terminal a bar."""
+    from ssrnn_launch.progress import counted_progress
+
+    finished = 0
+    try:
+        with counted_progress("training") as progress:
+
+            def told(trial: Any, values: Result, missing: int) -> None:
+                nonlocal finished
+                finished += 1
+                output.note(f"{trial.name}: {line(values)}; {missing} known to be missing")
+                progress(finished, finished + missing)
+
+            yield told
+    except KeyboardInterrupt:
+        output.note(f"stopped; the trainings that are finished are in {folder}, the same command makes the others")
+        raise
+
+
+def _memory_line(values: Result) -> str:
     right = ", ".join(f"{accuracy:.2f}" for accuracy in values["accuracy"].values())
     went = "solved" if values["solved"] else "not solved"
-    output.note(
-        f"{trial.name}: {went} after {values['steps']:,} steps, right answers {right}, "
-        f"{values['core_seconds']:,.0f} core seconds; {missing} cells are open"
-    )
+    return f"{went} in {values['steps']:,} steps, right answers {right}, {values['core_seconds']:,.0f} core seconds"
 
 
-def _trial_done(trial: "Trial", values: dict[str, Any], missing: int) -> None:
+def _quality_line(values: Result) -> str:
     perplexity = values["perplexity"]
     went = "the gradient stopped being finite" if perplexity is None else f"perplexity {perplexity:.2f}"
-    output.note(f"{trial.name}: {went}, {values['core_seconds']:,.0f} core seconds; {missing} known to be missing")
+    return f"{went}, {values['core_seconds']:,.0f} core seconds"
 
 
 def _shape(text: str) -> tuple[int, int, int]:
