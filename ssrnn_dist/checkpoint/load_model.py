@@ -45,8 +45,7 @@ def load_model(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> La
 
 
 def model_config(about: dict[str, Any], where: str) -> ModelConfig:
-    """Of the model that was saved; before there was a choice, embeddings were not scaled."""
     try:
-        return ModelConfig.model_validate({"scale_embeddings": False, **about["model"]})
+        return ModelConfig.model_validate(about["model"])
     except (KeyError, ValidationError):
         raise user_error(where, "no readable model config", "a checkpoint of this version is wanted") from None

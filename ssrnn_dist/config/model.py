@@ -108,7 +108,7 @@ class ModelSection(Section):
     mlp_ratio: float = Field(4.0, gt=0, description="hidden width of the MLP over d_model")
     tie_embeddings: bool = Field(True, description="one matrix for the embedding and the output")
     scale_embeddings: bool = Field(
-        True, description="the embedding times √d_model (Vaswani et al. 2017): small for the output, not as input"
+        False, description="the embedding times √d_model; a Transformer needs it (LOG.md), the recurrent cells do not"
     )
     init_seed: NonNegativeInt = Field(0, description="seed of the initial weights, the same for any number of workers")
 

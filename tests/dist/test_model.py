@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from ssrnn_dist.checkpoint.load_model import model_config
 from ssrnn_dist.feedback import LayerFeedback
 from ssrnn_dist.model import FeedbackConfig, LanguageModel, ModelConfig, RecurrentLayer
 from ssrnn_kernels.cells import CELLS
@@ -158,17 +157,11 @@ def test_loss_in_chunks_is_the_loss_of_the_logits(monkeypatch) -> None:
 
 
 def test_embeddings_are_scaled_as_input_only() -> None:
-    plain, scaled = small_model(scale_embeddings=False), small_model()
+    plain, scaled = small_model(), small_model(scale_embeddings=True)
     tokens = torch.randint(37, (3, 9))
     assert not torch.allclose(plain(tokens)[0], scaled(tokens)[0])
     plain.embedding = torch.nn.Embedding.from_pretrained(scaled.embedding.weight.detach() * 8**0.5)
     torch.testing.assert_close(plain(tokens)[0], scaled(tokens)[0])
-
-
-def test_a_model_that_was_saved_before_embeddings_were_scaled_is_not_scaled() -> None:
-    saved = small_model().config.model_dump(mode="json", exclude={"scale_embeddings"})
-    assert not model_config({"model": saved}, "there").scale_embeddings
-    assert model_config({"model": small_model().config.model_dump(mode="json")}, "there").scale_embeddings
 
 
 def test_the_same_seed_gives_the_same_model_whatever_came_before() -> None:
