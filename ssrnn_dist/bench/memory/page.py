@@ -104,7 +104,8 @@ def _grid(axes: "Axes", recipe: Recipe, found: Best, times: int) -> None:
     """A square a cell: from an even guess (pale) to all right (dark)."""
     import numpy as np
 
-    columns = [(task, length) for task in recipe.tasks for length in recipe.lengths]
+    lengths = [length for length in recipe.lengths if any(trained == length for _, trained, _ in found)]
+    columns = [(task, length) for task in recipe.tasks for length in lengths]
     accuracy = np.full((len(recipe.rows), len(columns)), np.nan)
     above_chance = accuracy.copy()
     for x, (task, length) in enumerate(columns):
@@ -121,9 +122,9 @@ def _grid(axes: "Axes", recipe: Recipe, found: Best, times: int) -> None:
     axes.set_yticks(range(len(recipe.rows)), recipe.rows, fontsize=9)
     axes.tick_params(length=0)
     for index, task in enumerate(recipe.tasks):
-        middle = (index + 0.5) * len(recipe.lengths) - 0.5
+        middle = (index + 0.5) * len(lengths) - 0.5
         axes.text(middle, -0.65, task, ha="center", va="bottom", fontsize=9)
-        axes.axvline((index + 1) * len(recipe.lengths) - 0.5, color="white", linewidth=4)
+        axes.axvline((index + 1) * len(lengths) - 0.5, color="white", linewidth=4)
     tested = "as long as in training" if times == 1 else f"{times} times as long as in training"
     axes.set_title(f"right answers, episodes {tested}", fontsize=10, loc="left", pad=22)
     for side in axes.spines.values():

@@ -2,6 +2,7 @@
 
 Imports matplotlib inside. Written from the results alone, so that it can always be drawn again."""
 
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ from ssrnn_dist.files import write_text_atomic
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#1d2733", "#999999", "#E69F00", "#009E73", "#56B4E9", "#0072B2", "#D55E00", "#CC79A7")  # Okabe and Ito's
+COLOURS = (  # Okabe and Ito's, and a brown
+    "#1d2733", "#999999", "#8c564b", "#E69F00", "#009E73", "#56B4E9", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
 SECONDS_PER_HOUR = 3600
 COLUMNS = (
     "network, rule",
@@ -78,7 +81,7 @@ def _figure(recipe: Recipe, lines: list[Line], axis: str) -> "Figure":
 
     drawn = Figure(figsize=(7.2, 4.2), facecolor="white")
     axes = drawn.add_axes((0.09, 0.13, 0.66, 0.79))
-    for line, colour in zip(lines, COLOURS, strict=False):
+    for line, colour in zip(lines, cycle(COLOURS), strict=False):
         curve = line.runs[0]["curve"]
         points = [_along(axis, point, recipe) for point in curve]
         dashes = "-" if line.row.rule else (0, (3, 2))
@@ -87,8 +90,9 @@ def _figure(recipe: Recipe, lines: list[Line], axis: str) -> "Figure":
     axes.legend(
         axes.lines, [f"{line.row.rule or line.row.network}  {line.perplexity:.2f}" for line in lines],
         loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9,
+        title="at the end, all seeds", title_fontsize=9, alignment="left",
     )  # fmt: skip
-    axes.set_xlabel(axis)
+    axes.set_xlabel("million tokens" if axis == "tokens" else axis)
     axes.set_title(f"{lines[0].row.network}: validation perplexity, first seed", fontsize=10, loc="left")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
@@ -100,6 +104,6 @@ def _figure(recipe: Recipe, lines: list[Line], axis: str) -> "Figure":
 
 def _along(axis: str, point: dict[str, Any], recipe: Recipe) -> float:
     if axis == "tokens":
-        return float(point["tokens"])
+        return float(point["tokens"]) / 1e6
     seconds = float(point["core_seconds"])
     return seconds if axis == "core seconds" else seconds / SECONDS_PER_HOUR * (recipe.usd_per_core_hour or 0)
