@@ -15,6 +15,8 @@ import pytest
 from ssrnn_launch.guard import MARK_VARIABLE, end_marked
 from tests.helpers.launching import COMMAND, Head, Running, environment, free_port, wait_for_head
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would ours
+
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
