@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ssrnn_dist.config.model import ModelSection
 from ssrnn_dist.model.chunked_loss import chunked_cross_entropy
+from ssrnn_dist.model.language_model import embedded
 
 ROPE_BASE = 10_000.0
 Cache = tuple[Tensor, ...]  # how many tokens it holds, then keys and values of each layer in turn, (B, H, room, K)
@@ -62,7 +63,7 @@ class Transformer(nn.Module):
     def __init__(self, shape: ModelSection, vocab_size: int) -> None:
         super().__init__()
         d, hidden = shape.d_model, round(shape.mlp_ratio * shape.d_model)
-        self.embedding_scale = shape.embedding_scale
+        self.shape = shape
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(shape.init_seed)
             self.embedding = nn.Embedding(vocab_size, d)
@@ -93,7 +94,7 @@ class Transformer(nn.Module):
     def _hidden(self, tokens_BT: Tensor, cache: Cache, reset_BT: Tensor | None) -> tuple[Tensor, Cache]:
         if cache and (tokens_BT.shape[1] != 1 or reset_BT is not None):
             raise ValueError("with a cache one token at a time is read, and no document starts")
-        x_BTD, begin = self.embedding(tokens_BT) * self.embedding_scale, int(cache[0]) if cache else 0
+        x_BTD, begin = embedded(self.embedding, tokens_BT, self.shape), int(cache[0]) if cache else 0
         mask_BTT = None if reset_BT is None else same_document(reset_BT)
         held = [torch.tensor(begin + tokens_BT.shape[1])]
         for index, block in enumerate(self.blocks):

@@ -112,10 +112,6 @@ class ModelSection(Section):
     )
     init_seed: NonNegativeInt = Field(0, description="seed of the initial weights, the same for any number of workers")
 
-    @property
-    def embedding_scale(self) -> float:
-        return self.d_model**0.5 if self.scale_embeddings else 1.0
-
     @model_validator(mode="after")
     def heads_divide_the_width(self) -> "ModelSection":
         if self.d_model % self.n_heads:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssrnn_dist.config.model import ModelConfig
+from ssrnn_dist.config.model import ModelConfig, ModelSection
 from ssrnn_dist.model.chunked_loss import chunked_cross_entropy
 from ssrnn_dist.model.layer import RecurrentLayer
 
@@ -84,7 +84,7 @@ class LanguageModel(nn.Module):
     def _hidden(self, tokens_BT: Tensor, state: State | None, reset_BT: Tensor | None) -> tuple[Tensor, State]:
         if state is not None and len(state) != len(self.blocks):
             raise ValueError(f"state: {len(state)} layers; allowed: {len(self.blocks)}, or None")
-        x_TBD = self.embedding(tokens_BT.t()) * self.config.embedding_scale
+        x_TBD = embedded(self.embedding, tokens_BT.t(), self.config)
         new_state = []
         for index, block in enumerate(self.blocks):
             x_TBD, layer_state = block(x_TBD, None if state is None else state[index], reset_BT)
@@ -95,6 +95,12 @@ class LanguageModel(nn.Module):
         """The state of n_batch sequences before their first token, in the model's dtype and device."""
         weight = self.norm.weight
         return tuple(weight.new_zeros(n_batch, layer.state_size) for layer in self.recurrent_layers)
+
+
+def embedded(embedding: nn.Embedding, tokens: Tensor, shape: ModelSection) -> Tensor:
+    """The tokens' embeddings, times √d_model where the shape says so."""
+    x = embedding(tokens)
+    return x * shape.d_model**0.5 if shape.scale_embeddings else x
 
 
 def count_parameters(config: ModelConfig) -> int:

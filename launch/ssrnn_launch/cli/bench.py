@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ssrnn_dist.bench.layer import Timing
 
 app = typer.Typer(no_args_is_help=True, help="Measure, side by side.\n\nExample: ssrnn bench train --cell gru")
+FolderOption = Annotated[Path | None, typer.Option(help="The results' folder.")]
 JobsOption = Annotated[int | None, typer.Option(min=1, help="Trainings at once, a core each; default: the cores.")]
 MostOption = Annotated[int | None, typer.Option(min=0, help="Trainings at most; 0 only draws what stands.")]
 Result = dict[str, Any]
@@ -65,7 +66,7 @@ def train(
 @app.command()
 def quality(
     recipe: Annotated[Path, typer.Argument(help="The study's YAML file, such as benchmarks/quality/stdlib.yaml.")],
-    out: Annotated[Path | None, typer.Option(help="The results' folder.")] = None,
+    out: FolderOption = None,
     network: Annotated[list[str], typer.Option(help="Only these: a cell, or transformer; may be repeated.")] = [],  # noqa: B006
     jobs: JobsOption = None,
     most: MostOption = None,
@@ -98,7 +99,7 @@ def quality(
 @app.command()
 def memory(
     recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file, such as benchmarks/memory/gru.yaml.")],
-    out: Annotated[Path | None, typer.Option(help="The results' folder.")] = None,
+    out: FolderOption = None,
     task: Annotated[list[str], typer.Option(help="Only these tasks; may be repeated.")] = [],  # noqa: B006
     length: Annotated[list[int], typer.Option(min=1, help="Only these lengths; may be repeated.")] = [],  # noqa: B006
     jobs: JobsOption = None,

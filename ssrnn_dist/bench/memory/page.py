@@ -62,9 +62,13 @@ def markdown(recipe: Recipe, found: Best) -> str:
         f" solves it; seeds {recipe.seeds}. Each number is the fraction of right answers in {recipe.tested_episodes}"
         f" single episodes of {_times(recipe)} tokens. In brackets: steps to the solution.",
     ]
-    for length in recipe.lengths:
+    for length in _trained_lengths(recipe, found):
         lines += _table(recipe, found, length)
     return "\n".join([*lines, "", f"![right answers by task, length and rule]({PICTURE})", ""])
+
+
+def _trained_lengths(recipe: Recipe, found: Best) -> list[int]:
+    return [length for length in recipe.lengths if any(trained == length for _, trained, _ in found)]
 
 
 def _times(recipe: Recipe) -> str:
@@ -72,8 +76,6 @@ def _times(recipe: Recipe) -> str:
 
 
 def _table(recipe: Recipe, found: Best, length: int) -> list[str]:
-    if not any(key[1] == length for key in found):
-        return []
     head = ["", f"## L = {length:,}", "", f"| | {' | '.join(recipe.tasks)} |", f"|{'---|' * (len(recipe.tasks) + 1)}"]
     rows = [[row, *(_told(found.get((task, length, row))) for task in recipe.tasks)] for row in recipe.rows]
     return [*head, *(f"| {' | '.join(row)} |" for row in rows)]
@@ -104,7 +106,7 @@ def _grid(axes: "Axes", recipe: Recipe, found: Best, times: int) -> None:
     """A square a cell: from an even guess (pale) to all right (dark)."""
     import numpy as np
 
-    lengths = [length for length in recipe.lengths if any(trained == length for _, trained, _ in found)]
+    lengths = _trained_lengths(recipe, found)
     columns = [(task, length) for task in recipe.tasks for length in lengths]
     accuracy = np.full((len(recipe.rows), len(columns)), np.nan)
     above_chance = accuracy.copy()

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ssrnn_dist.bench.memory.recipe import Cell, Recipe, Trial, next_of, next_trial
-from ssrnn_dist.bench.memory.results import Results, load_results, save_result
+from ssrnn_dist.bench.memory.results import Results, load_results
 from ssrnn_dist.bench.memory.trial import run_trial
 from ssrnn_dist.bench.pool import run_jobs
+from ssrnn_dist.bench.results_folder import save_result
 
 Told = Callable[[Trial, dict[str, Any], int], None]
 

@@ -45,7 +45,9 @@ def run_trial(recipe: Recipe, trial: Trial) -> dict[str, Any]:
     task, train = TASKS[trial.cell.task], _train(recipe, trial)
     model = network(_shape(recipe, trial), recipe.rules.get(trial.cell.row), task.vocab_size)
     with joined_world(uses_gpu=False) as world:
-        engine = Engine(model, train, ScaleSection(), world, cut_lanes(train.lanes, train.lanes, 1, None))
+        engine = Engine(
+            model, train, ScaleSection(), world, cut_lanes(train.lanes, train.lanes, 1, train.micro_batch_lanes)
+        )
         curve, core_seconds = _trained(engine, recipe, train, task)
         tests = {str(times * trial.cell.length): times * trial.cell.length for times in recipe.tested_lengths}
         accuracy = {name: _tested(model, task, length, recipe.tested_episodes) for name, length in tests.items()}

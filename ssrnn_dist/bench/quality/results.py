@@ -1,8 +1,7 @@
 """The study's results: a JSON file a trial, and the table that they add up to.
 
-Imports the recipe; reads and writes one folder."""
+Imports the recipe."""
 
-import json
 import math
 import statistics
 from dataclasses import dataclass
@@ -12,8 +11,7 @@ from typing import Any
 from ssrnn_data import CorpusIndex
 from ssrnn_dist.bench.quality.recipe import Recipe, Row, Trial, best_rate, rows, sweep
 from ssrnn_dist.bench.quality.trial import settings
-from ssrnn_dist.files import write_json_atomic
-from ssrnn_dist.problems import user_error
+from ssrnn_dist.bench.results_folder import load_folder
 
 Results = dict[Trial, dict[str, Any]]
 BPTT = "exact"
@@ -39,21 +37,12 @@ class Line:
 
 def load_results(folder: Path, recipe: Recipe) -> Results:
     """UserError names a file that was made with other settings than the recipe's."""
-    index = CorpusIndex.load(recipe.data.index)
-    found: Results = {}
-    for path in sorted(folder.glob("*.json")):
-        values = json.loads(path.read_text(encoding="utf-8"))
-        row = Row(values["network"], values["rule"])
-        trial = Trial(row, values["learning_rate"], values["seed"], values["steps"])
-        if row in rows(recipe) and values["settings"] != settings(recipe, trial, index):
-            raise user_error(str(path), "made with other settings", "another --out, or the recipe it was made with")
-        found[trial] = values
-    return found
+    index, known = CorpusIndex.load(recipe.data.index), rows(recipe)
+    return load_folder(folder, _trial, lambda trial: settings(recipe, trial, index) if trial.row in known else None)
 
 
-def save_result(folder: Path, trial: Trial, values: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json_atomic(folder / f"{trial.name}.json", values)
+def _trial(values: dict[str, Any]) -> Trial:
+    return Trial(Row(values["network"], values["rule"]), values["learning_rate"], values["seed"], values["steps"])
 
 
 def loss_of(values: dict[str, Any]) -> float:

@@ -9,8 +9,9 @@ from typing import Any
 
 from ssrnn_dist.bench.pool import run_jobs
 from ssrnn_dist.bench.quality.recipe import Recipe, Row, Trial, missing_trials, next_trial
-from ssrnn_dist.bench.quality.results import Results, load_results, loss_of, save_result
+from ssrnn_dist.bench.quality.results import Results, load_results, loss_of
 from ssrnn_dist.bench.quality.trial import run_trial
+from ssrnn_dist.bench.results_folder import save_result
 
 Told = Callable[[Trial, dict[str, Any], int], None]
 
