@@ -12,7 +12,7 @@ from ssrnn_dist.hooks import RunHooks
 from ssrnn_dist.problems import RunFailed, UserError
 from ssrnn_dist.runs import prepare_run
 from ssrnn_dist.session import open_session
-from ssrnn_dist.world import attempt, joined_world
+from ssrnn_dist.world import attempt, end_process, joined_world
 
 
 def train(config: RunConfig, hooks: RunHooks | None = None) -> dict[str, Any]:
@@ -63,4 +63,4 @@ def _train_here(config: RunConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))

@@ -2,10 +2,13 @@
 
 Imports torch.distributed; Ray or torchrun may have prepared the group, alone it is a group of one."""
 
+import atexit
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -69,6 +72,17 @@ def joined_world(uses_gpu: bool) -> Iterator[World]:
     finally:
         if made_here:
             dist.destroy_process_group()
+
+
+def end_process(code: int) -> NoReturn:
+    """End a rank's process: its atexit handlers, its output, and no more; sys.exit would take Python apart as well.
+
+    DeepSpeed keeps its groups to the end, and so gloo's threads live: one that lets go of a tensor while Python is
+    being taken apart aborts the process ("terminate called without an active exception")."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _start_group(backend: str) -> None:

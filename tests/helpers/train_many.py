@@ -9,7 +9,7 @@ import torch
 from ssrnn_dist.config import load_config
 from ssrnn_dist.runs import prepare_run
 from ssrnn_dist.train import train
-from ssrnn_dist.world import joined_world
+from ssrnn_dist.world import end_process, joined_world
 
 torch.set_num_threads(1)
 with joined_world(uses_gpu=False) as world:
@@ -19,3 +19,4 @@ with joined_world(uses_gpu=False) as world:
             prepare_run(config)
         world.first_says(0)
         train(config)
+end_process(0)
