@@ -110,15 +110,11 @@ class Books:
         self.hooks.report(metrics)
 
     def _warn_of_divergence(self, logged: Logged) -> None:
-        """Once in a life: which layers' sweeps grew, so that they were left out."""
+        """Once in a life: which layers' sweeps grew, and what was done instead."""
         layers = ", ".join(str(index) for index, layer in enumerate(logged.layers) if layer.diverged)
         if layers and not self._warned_of_divergence:
             self._warned_of_divergence = True
-            self.hooks.event(
-                "warning",
-                message=f"the feedback's sweeps grew in layer {layers} by step {logged.step} and were left out there: "
-                "fewer feedback.refinements, kind: exact, or a lower learning rate",
-            )
+            self.hooks.event("warning", message=_what_grew(layers, logged.step, self.config.feedback.refinements))
 
     def finish(self, step: int, tokens: int, valid: Evaluation | None, watch: Stopwatch) -> dict[str, Any]:
         """Write summary.json and the report, close the MLflow run, and return the summary."""
@@ -158,6 +154,15 @@ class Books:
         self.tracker.finish(status)
         self.ledger.close()
         self.history.close()
+
+
+def _what_grew(layers: str, step: int, refinements: int | str) -> str:
+    grew = f"the feedback's sweeps grew in layer {layers} by step {step}"
+    if refinements == "auto":
+        return f"{grew}; BPTT takes their place there"
+    return (
+        f"{grew} and were left out there: feedback.refinements: auto, or fewer, kind: exact, or a lower learning rate"
+    )
 
 
 def clock() -> float:

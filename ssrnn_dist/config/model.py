@@ -50,7 +50,7 @@ class FeedbackConfig(Section):
     refinements: Sweeps | Literal["auto"] = Field(
         1,
         description="sweeps towards exact BPTT; each costs one product and one scan. auto: as few as keep the "
-        "estimated error under `tolerance`, layer by layer",
+        "estimated error under `tolerance`, layer by layer, and BPTT where sweeps grow or more than 16 are needed",
     )
     decay: NamedDecay | Factor | list[Factor] | None = Field(
         None,

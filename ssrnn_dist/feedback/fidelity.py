@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-MOST_SWEEPS = 16  # of `refinements: auto`; beyond, BPTT itself is cheaper
+MOST_SWEEPS = 16  # of `refinements: auto`
+BY_BPTT = MOST_SWEEPS + 1  # beyond, `auto` goes back step by step, as BPTT does: cheaper, and exact
 SURELY = 0.5  # a sweep is dropped where the error without it is under this part of the tolerance
 
 
@@ -17,7 +18,7 @@ class Fidelity:
 
     residual: float | None
     error_estimate: float | None
-    diverged: int = 0  # backwards whose sweeps grew, and were left out
+    diverged: int = 0  # backwards whose sweeps grew
 
 
 def fidelity(sums_4: Tensor) -> Fidelity:
@@ -34,18 +35,18 @@ def fidelity(sums_4: Tensor) -> Fidelity:
 
 
 def next_sweeps(swept: int, told: Fidelity, tolerance: float) -> int:
-    """How many sweeps `refinements: auto` makes next, where `swept` (1 or more) of them told this.
+    """How many sweeps `refinements: auto` makes next, where `swept` (1 or more) of them told this; or BY_BPTT.
 
     One more where the error left may be over the tolerance; one less where the residual, which is the error without
-    the last sweep, is surely under it; in between nothing moves."""
+    the last sweep, is surely under it; in between nothing moves. Where sweeps grow none of them is worth its price."""
     if told.diverged:
-        return max(swept - 1, 0)
+        return BY_BPTT
     if told.residual is None:
         return swept
     if told.residual < SURELY * tolerance:
         return swept - 1
     if told.error_estimate is None or told.error_estimate > tolerance:
-        return min(swept + 1, MOST_SWEEPS)
+        return min(swept + 1, BY_BPTT)
     return swept
 
 

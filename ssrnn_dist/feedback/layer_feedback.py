@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ssrnn_dist.config.model import FeedbackConfig
+from ssrnn_dist.feedback.fidelity import BY_BPTT, MOST_SWEEPS
 
 MOMENTUM = 0.9  # of the calibrated decay, from optimizer step to optimizer step
 
@@ -19,7 +20,7 @@ class LayerFeedback:
         self.config, self.d_units, self.n_states = config, d_units, n_states
         self.decay: Tensor | None = _first_decay(config, n_states, d_units)
         self.refinements = 1 if config.refinements == "auto" else config.refinements
-        self.probing = False  # true where a layer without sweeps makes one, to see what it leaves out
+        self.looking = False  # true where a layer that `auto` has stopped from sweeping sweeps, to see if it should
         self.observing = False  # true while a calibrated decay looks for its first value
         self.increments_4 = torch.zeros(4, dtype=torch.float64)  # Δ_K², Δ_{K−1}², ‖δ‖², and sweeps that diverged
         self.block = (n_states, n_states, d_units)  # of a unit's own factors from step to step
@@ -41,12 +42,19 @@ class LayerFeedback:
     @property
     def sweeps(self) -> int:
         """How many refinement sweeps the next backward makes."""
-        return max(self.refinements, int(self.probing))
+        if self.looking:
+            return 1 if self.refinements == 0 else MOST_SWEEPS
+        return self.refinements
+
+    @property
+    def goes_by_bptt(self) -> bool:
+        """Has `auto` found that sweeps do not come to an end, or not soon enough?"""
+        return self.is_auto and self.sweeps == BY_BPTT
 
     def copy(self) -> "LayerFeedback":
         """The same rule at the same decay and sweeps, telling nothing to this one."""
         twin = LayerFeedback(self.config, self.d_units, self.n_states)
-        twin.decay, twin.refinements, twin.probing = self.decay, self.refinements, self.probing
+        twin.decay, twin.refinements, twin.looking = self.decay, self.refinements, self.looking
         return twin
 
     def decay_for(self, error: Tensor) -> Tensor:

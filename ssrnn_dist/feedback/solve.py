@@ -40,7 +40,10 @@ def _refined(
     """Σ_k u_k with u_0 = scan(e), u_k = scan(shift(R u_{k−1})): K sweeps towards the fixed point, which is BPTT.
 
     decay None: the Jacobian's own diagonal, and R u is W° times the gates' gradients.
-    A sweep that adds more than the scan itself diverges: it is left out, and those after it, unless all T will run."""
+    A sweep that adds more than the scan itself diverges: it is left out, and those after it, unless all T will run.
+    `auto`, which promises a tolerance, goes back step by step then."""
+    if feedback.goes_by_bptt:
+        return exact_feedback(window, error_TBS)
     weight_RK = window.weights_beside_the_diagonal() if decay_NND is None else window.weight_hh_RK
     feedback_pass = feedback_pass_for(window, error_TBS)
     done = feedback_pass(window, decay_NND, error_TBS, last=sweeps == 0)
@@ -50,6 +53,8 @@ def _refined(
         following = feedback_pass(window, decay_NND, error_TBS, flow_TBD, done, last=sweep == sweeps)
         if not bool(following.increment <= most):
             feedback.saw_a_sweep_diverge()
+            if feedback.is_auto:
+                return exact_feedback(window, error_TBS)
             return _refined(window, error_TBS, decay_NND, feedback, sweep - 1)
         if sweep == feedback.sweeps:
             feedback.saw_increments(following.increment, done.increment, following.total)

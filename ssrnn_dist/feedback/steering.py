@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ssrnn_dist.feedback.fidelity import fidelity, next_sweeps
+from ssrnn_dist.feedback.fidelity import BY_BPTT, fidelity, next_sweeps
 from ssrnn_dist.feedback.layer_feedback import LayerFeedback
 
-LOOK_EVERY_STEPS = 100  # without probes: how often a layer without sweeps makes one, to see what it leaves out
+LOOK_EVERY_STEPS = 100  # without probes: how often a layer that does not sweep does, to see what it would come to
 
 
 class Steering:
@@ -21,10 +21,10 @@ class Steering:
         self._increments = torch.zeros(len(layers), 4, dtype=torch.float64)
 
     def before_step(self, step: int) -> None:
-        """step: optimizer steps done. A layer that `auto` has brought to no sweeps looks again now and then."""
+        """step: optimizer steps done. A layer that `auto` brought to no sweeps, or to BPTT, looks again now and then."""
         for layer in self.layers:
             every = layer.config.probe_every or LOOK_EVERY_STEPS
-            layer.probing = layer.is_auto and layer.refinements == 0 and step % every == 0
+            layer.looking = layer.is_auto and layer.refinements in (0, BY_BPTT) and step % every == 0
 
     def recalibrate(self) -> None:
         """Move every calibrated decay, by the same value on each rank."""

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from ssrnn_data.lanes import deal_lanes
 from ssrnn_dist.config import check_config
+from ssrnn_dist.config.model import FeedbackConfig
 from ssrnn_dist.config.sections import TrainSection
 from ssrnn_dist.engine import cut_lanes
-from ssrnn_dist.feedback.fidelity import Fidelity, fidelity, next_sweeps, worst
+from ssrnn_dist.feedback import LayerFeedback, Steering
+from ssrnn_dist.feedback.fidelity import BY_BPTT, MOST_SWEEPS, Fidelity, fidelity, next_sweeps, worst
 from ssrnn_dist.generate import choose
 from ssrnn_dist.model import LanguageModel, ModelConfig
 from ssrnn_dist.model.language_model import count_parameters
@@ -82,13 +84,34 @@ def test_fidelity_is_none_where_nothing_is_known() -> None:
         (2, Fidelity(0.015, 0.001), 2),  # one less might do: not surely
         (2, Fidelity(0.009, 0.001), 1),
         (1, Fidelity(0.009, None), 0),
-        (16, Fidelity(0.5, 0.4), 16),  # BPTT is cheaper than more
-        (3, Fidelity(0.5, 0.4, diverged=1), 2),
+        (MOST_SWEEPS, Fidelity(0.5, 0.4), BY_BPTT),  # cheaper than more
+        (MOST_SWEEPS, Fidelity(0.03, 0.01), MOST_SWEEPS),  # BPTT's look: sweeps will do again
+        (MOST_SWEEPS, Fidelity(0.001, None), MOST_SWEEPS - 1),
+        (3, Fidelity(0.5, 0.4, diverged=1), BY_BPTT),
+        (BY_BPTT, Fidelity(None, None), BY_BPTT),
         (1, Fidelity(None, None), 1),
     ],
 )
 def test_auto_makes_as_few_sweeps_as_keep_the_tolerance(swept: int, told: Fidelity, then: int) -> None:
     assert next_sweeps(swept, told, tolerance=0.02) == then
+
+
+def test_a_layer_by_bptt_sweeps_now_and_then_to_see_whether_it_may_again() -> None:
+    layer = LayerFeedback(FeedbackConfig(refinements="auto", probe_every=10), d_units=4)
+    steering = Steering([layer], sum_over_ranks=lambda sums: sums)
+    layer.saw_a_sweep_diverge()
+    steering.after_step()
+    assert layer.goes_by_bptt
+    steering.before_step(9)
+    assert layer.goes_by_bptt
+    steering.after_step()  # BPTT tells nothing
+    steering.before_step(10)
+    assert layer.sweeps == MOST_SWEEPS
+    assert not layer.goes_by_bptt
+    layer.saw_increments(*torch.tensor([0.001, 0.002, 1.0]))
+    steering.after_step()
+    steering.before_step(11)
+    assert layer.sweeps == MOST_SWEEPS - 1
 
 
 def config(tmp_path, **changes):

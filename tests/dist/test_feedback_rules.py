@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ssrnn_dist.feedback import LayerFeedback, recurrence
-from ssrnn_dist.feedback.fidelity import fidelity
+from ssrnn_dist.feedback.fidelity import BY_BPTT, fidelity
 from ssrnn_dist.model import FeedbackConfig
 from ssrnn_kernels.cells import CELLS
 from ssrnn_kernels.recurrence import recurrence_reference
@@ -244,6 +244,15 @@ def test_sweeps_that_diverge_are_left_out_and_counted() -> None:
     feedback = case.feedback(FeedbackConfig(**rule, refinements=2))
     assert relative_error(case.gradients(feedback), case.gradients(FeedbackConfig(**rule))) == 0
     assert feedback.take_increments()[3] == 1
+    auto = case.feedback(FeedbackConfig(**rule, refinements="auto"))
+    assert relative_error(case.gradients(auto), case.bptt()) < 1e-6  # which promises a tolerance
+    assert auto.take_increments()[3] == 1
+    auto.refinements = BY_BPTT  # what Steering makes of it
+    assert relative_error(case.gradients(auto), case.bptt()) < 1e-6
+    assert not auto.take_increments().any()
+    auto.looking = True  # at 16 sweeps: more than there are steps
+    assert relative_error(case.gradients(auto), case.bptt()) < 1e-6
+    assert auto.take_increments()[2] > 0
     whole = case.feedback(FeedbackConfig(**rule, refinements=12))
     assert relative_error(case.gradients(whole), case.bptt()) < 1e-6
     assert whole.take_increments()[3] == 0

@@ -63,7 +63,6 @@ def run_trial(recipe: Recipe, trial: Trial) -> dict[str, Any]:
         "steps": curve[-1]["step"],
         "accuracy": accuracy,
         "core_seconds": core_seconds,
-        "sweeps": [layer.refinements for layer in engine.steering.layers],
         "curve": curve,
         "settings": settings(recipe, trial),
         "machine": described_machine(),
@@ -95,7 +94,9 @@ def _trained(engine: Engine, recipe: Recipe, train: TrainSection, task: Task) ->
         last = step + 1 == train.steps or not engine.stepped
         if last or (step + 1) % recipe.check_every_steps == 0:
             seen = _tested(engine.model, task, train.sequence_length, LOOKED_AT)
-            curve.append({"step": step + 1, "tokens": (step + 1) * train.tokens_per_batch, "accuracy": seen})
+            sweeps = [layer.refinements for layer in engine.steering.layers]
+            look = {"step": step + 1, "tokens": (step + 1) * train.tokens_per_batch}
+            curve.append({**look, "accuracy": seen, "sweeps": sweeps})
         if last or _is_solved(curve, recipe.solved_accuracy):
             break
     return curve, seconds

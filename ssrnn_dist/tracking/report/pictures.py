@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ssrnn_dist.feedback.fidelity import BY_BPTT
 from ssrnn_dist.tracking.report import drawing, numbers
 from ssrnn_dist.tracking.report.drawing import Line
 from ssrnn_dist.tracking.report.source import RunSource
@@ -74,10 +75,16 @@ def sweeps(run: RunSource) -> "Figure":
     """What `refinements: auto` chose, layer by layer."""
     layers = run.layers("layer_sweeps")
     lines = [
-        Line(series, f"layer {index}", drawing.layer_colour(index, len(layers)), numbers.count(series.last))
+        Line(series, f"layer {index}", drawing.layer_colour(index, len(layers)), _sweeps(series.last))
         for index, series in enumerate(layers)
     ]
-    return drawing.figure(lines, unit="sweeps", restarts=run.books.restart_steps, from_zero=True)
+    return drawing.figure(
+        lines, unit=f"sweeps; {BY_BPTT}: BPTT itself", restarts=run.books.restart_steps, from_zero=True
+    )
+
+
+def _sweeps(count: float) -> str:
+    return "BPTT" if count == BY_BPTT else numbers.count(count)
 
 
 def money(run: RunSource) -> "Figure":
