@@ -161,7 +161,7 @@ def _what_grew(layers: str, step: int, refinements: int | str) -> str:
     if refinements == "auto":
         return f"{grew}; BPTT takes their place there"
     return (
-        f"{grew} and were left out there: feedback.refinements: auto, or fewer, kind: exact, or a lower learning rate"
+        f"{grew} and were left out there: fewer feedback.refinements, or auto; kind: exact; or a lower learning rate"
     )
 
 

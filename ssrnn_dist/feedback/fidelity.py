@@ -28,9 +28,9 @@ def fidelity(sums_4: Tensor) -> Fidelity:
     sweep K is estimated by Δ_K ρ / ((1 − ρ) ‖δ⁽ᴷ⁾‖): on the safe side at initialisation, not a bound."""
     *squares, diverged = sums_4.tolist()
     last, before, total = (math.sqrt(square) for square in squares)
-    if not (total > 0 and before > 0):
+    if not total > 0:
         return Fidelity(None, None, round(diverged))
-    residual, ratio = last / total, last / before
+    residual, ratio = last / total, last / before if before else 0.0  # as many sweeps as steps: nothing is left
     return Fidelity(residual, residual * ratio / (1 - ratio) if ratio < 1 else None, round(diverged))
 
 

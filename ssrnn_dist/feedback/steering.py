@@ -21,7 +21,7 @@ class Steering:
         self._increments = torch.zeros(len(layers), 4, dtype=torch.float64)
 
     def before_step(self, step: int) -> None:
-        """step: optimizer steps done. A layer that `auto` brought to no sweeps, or to BPTT, looks again now and then."""
+        """step: optimizer steps done. A layer that `auto` keeps from sweeping looks now and then."""
         for layer in self.layers:
             every = layer.config.probe_every or LOOK_EVERY_STEPS
             layer.looking = layer.is_auto and layer.refinements in (0, BY_BPTT) and step % every == 0

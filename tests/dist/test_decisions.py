@@ -70,6 +70,7 @@ def test_fidelity_is_none_where_nothing_is_known() -> None:
     assert growing.error_estimate is None
     shrinking = fidelity(torch.tensor([1.0, 4.0, 9.0, 0.0]))
     assert shrinking.error_estimate == pytest.approx(1 / 3)
+    assert fidelity(torch.tensor([0.0, 0.0, 9.0, 0.0])) == Fidelity(0.0, 0.0)
     assert worst((0.1, 0.3)) == 0.3
     assert worst((0.1, None)) is None
     assert worst(()) is None

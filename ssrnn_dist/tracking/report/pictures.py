@@ -83,7 +83,7 @@ def sweeps(run: RunSource) -> "Figure":
     )
 
 
-def _sweeps(count: float) -> str:
+def _sweeps(count: float | None) -> str:
     return "BPTT" if count == BY_BPTT else numbers.count(count)
 
 
