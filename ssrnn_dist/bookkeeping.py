@@ -160,9 +160,7 @@ def _what_grew(layers: str, step: int, refinements: int | str) -> str:
     grew = f"the feedback's sweeps grew in layer {layers} by step {step}"
     if refinements == "auto":
         return f"{grew}; BPTT takes their place there"
-    return (
-        f"{grew} and were left out there: fewer feedback.refinements, or auto; kind: exact; or a lower learning rate"
-    )
+    return f"{grew} and were left out there: fewer feedback.refinements, or auto; kind: exact; or a lower learning rate"
 
 
 def clock() -> float:
