@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ssrnn_kernels.feedback_scan.shapes import ScanInputs, accumulation_dtype
+from ssrnn_kernels.resets import steps_with_a_reset
 
 CAST_STEPS = 64  # other types are cast to the accumulation type this many steps at a time, so that they stay in cache
 
@@ -15,7 +16,7 @@ def scan_torch_into(inputs: ScanInputs, delta_BTSD: Tensor) -> None:
     dtype, n_steps = accumulation_dtype(inputs.error_BTSD), inputs.error_BTSD.shape[1]
     casts = inputs.error_BTSD.dtype != dtype or (inputs.varies and inputs.decay.dtype != dtype)
     window = CAST_STEPS if casts else max(n_steps, 1)
-    cut = _steps_with_a_reset(inputs.reset_BT, n_steps)
+    cut = steps_with_a_reset(None if inputs.reset_BT is None else inputs.reset_BT.t(), n_steps)
     following: list[Tensor] = []
     for start in reversed(range(0, n_steps, window)):
         steps = slice(start, min(start + window, n_steps))
@@ -56,8 +57,3 @@ def _factors_from(inputs: ScanInputs, i: int, steps: slice, dtype: torch.dtype) 
     if inputs.varies:
         return inputs.decay[:, steps.start + 1 : steps.stop + 1, i].to(dtype).unbind(1)
     return (inputs.decay[i].to(dtype),) * (steps.stop - steps.start)
-
-
-def _steps_with_a_reset(reset_BT: Tensor | None, n_steps: int) -> list[bool]:
-    """Per step: does any sequence restart there?  One transfer for the window instead of one a step."""
-    return [False] * n_steps if reset_BT is None else reset_BT.any(dim=0).tolist()

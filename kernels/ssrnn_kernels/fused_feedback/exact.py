@@ -8,7 +8,8 @@ from torch import Tensor
 from ssrnn_kernels.cpu.build import Library, library_for
 from ssrnn_kernels.fused_feedback.compiled_pass import pass_arguments
 from ssrnn_kernels.fused_feedback.window import Solved, Window
-from ssrnn_kernels.recurrence.product import step_product, steps_with_a_reset
+from ssrnn_kernels.recurrence.product import step_product
+from ssrnn_kernels.resets import steps_with_a_reset
 
 
 def exact_feedback(window: Window, error_TBS: Tensor) -> Solved:

@@ -10,7 +10,8 @@ from torch import Tensor
 from ssrnn_kernels.cell import Cell, Shape
 from ssrnn_kernels.cpu.build import library_for
 from ssrnn_kernels.cpu.step import compiled_step
-from ssrnn_kernels.recurrence.product import step_product, steps_with_a_reset
+from ssrnn_kernels.recurrence.product import step_product
+from ssrnn_kernels.resets import steps_with_a_reset
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,3 @@ def _matrix_goes_left(matrix_MN: Tensor, n_batch: int) -> bool:
     """Is W h faster than h Wᵀ?  On several threads of a CPU, for large weights and few sequences (LOG.md)."""
     on_threads = matrix_MN.device.type == "cpu" and torch.get_num_threads() > 1
     return on_threads and matrix_MN.numel() >= 2**18 and 2 <= n_batch <= 32
-
-
-def steps_with_a_reset(reset_TB: Tensor | None, n_steps: int) -> list[bool]:
-    """Per step: does any sequence restart there?  One transfer for the window instead of one a step."""
-    return [False] * n_steps if reset_TB is None else reset_TB.any(dim=1).tolist()

@@ -10,6 +10,7 @@ from ssrnn_dist.bench.memory.recipe import Cell, Recipe
 from ssrnn_dist.bench.memory.results import Results, best
 from ssrnn_dist.bench.memory.tasks import TASKS
 from ssrnn_dist.files import write_text_atomic
+from ssrnn_dist.tracking.report.drawing import svg_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +26,7 @@ def write_page(recipe: Recipe, results: Results, folder: Path) -> list[Path]:
     if not found:
         return []
     page, picture = folder / "README.md", folder / PICTURE
-    _figure(recipe, found).savefig(picture, metadata={"Date": None}, bbox_inches="tight")
+    picture.write_bytes(svg_bytes(_figure(recipe, found)))
     write_text_atomic(page, markdown(recipe, found))
     return [page, picture]
 
@@ -95,10 +96,13 @@ def _figure(recipe: Recipe, found: Best) -> "Figure":
     shown = [
         times for times in recipe.tested_lengths if times in (min(recipe.tested_lengths), recipe.tested_lengths[-1])
     ]
-    drawn = Figure(figsize=(1.6 + 0.62 * len(recipe.tasks) * len(recipe.lengths), 3.2 * len(shown)), facecolor="white")
+    drawn = Figure(
+        figsize=(1.6 + 0.62 * len(recipe.tasks) * len(recipe.lengths), 3.2 * len(shown)),
+        facecolor="white",
+        layout="constrained",
+    )
     for index, times in enumerate(shown):
         _grid(drawn.add_subplot(len(shown), 1, index + 1), recipe, found, times)
-    drawn.subplots_adjust(hspace=0.45)
     return drawn
 
 

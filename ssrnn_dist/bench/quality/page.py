@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ssrnn_dist.bench.quality.recipe import Recipe
 from ssrnn_dist.bench.quality.results import BPTT, Line, Results, table
 from ssrnn_dist.files import write_text_atomic
+from ssrnn_dist.tracking.report.drawing import svg_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +41,7 @@ def write_page(recipe: Recipe, results: Results, folder: Path) -> list[Path]:
         shown = [line for line in lines if line.row.network == network or not line.row.rule]
         for axis in ("tokens", "core seconds", *(["dollars"] if recipe.usd_per_core_hour is not None else [])):
             path = folder / f"{network}-{axis.replace(' ', '-')}.svg"
-            _figure(recipe, shown, axis).savefig(path, metadata={"Date": None})
+            path.write_bytes(svg_bytes(_figure(recipe, shown, axis)))
             pictures.append(path)
     write_text_atomic(written[0], markdown(recipe, lines, [path.name for path in pictures]))
     return [*written, *pictures]
