@@ -13,12 +13,11 @@ from ssrnn_dist.bench.machine import described_machine
 from ssrnn_dist.bench.memory.recipe import Recipe, Trial
 from ssrnn_dist.bench.memory.tasks import TASKS, Task
 from ssrnn_dist.bench.memory.windows import packed_window, single_episodes, slices
-from ssrnn_dist.bench.networks import network
+from ssrnn_dist.bench.networks import engine_alone, network
 from ssrnn_dist.config.model import ModelSection
-from ssrnn_dist.config.sections import ScaleSection, TrainSection
-from ssrnn_dist.engine import Engine, cut_lanes
+from ssrnn_dist.config.sections import TrainSection
+from ssrnn_dist.engine import Engine
 from ssrnn_dist.schedule import learning_rate
-from ssrnn_dist.world import joined_world
 
 TEST_SEED = 2**32  # far from the seeds of training
 LOOKED_AT = 32  # episodes of a look while training
@@ -41,13 +40,9 @@ def settings(recipe: Recipe, trial: Trial) -> dict[str, Any]:
 
 def run_trial(recipe: Recipe, trial: Trial) -> dict[str, Any]:
     """Train it and say how it went."""
-    torch.set_num_threads(1)
     task, train = TASKS[trial.cell.task], _train(recipe, trial)
     model = network(_shape(recipe, trial), recipe.rules.get(trial.cell.row), task.vocab_size)
-    with joined_world(uses_gpu=False) as world:
-        engine = Engine(
-            model, train, ScaleSection(), world, cut_lanes(train.lanes, train.lanes, 1, train.micro_batch_lanes)
-        )
+    with engine_alone(model, train) as engine:
         curve, core_seconds = _trained(engine, recipe, train, task)
         tests = {str(times * trial.cell.length): times * trial.cell.length for times in recipe.tested_lengths}
         accuracy = {name: _tested(model, task, length, recipe.tested_episodes) for name, length in tests.items()}

@@ -10,16 +10,15 @@ from torch import Tensor
 
 from ssrnn_data import IGNORED_TARGET, Batch, CorpusIndex, EvaluationStream, TokenStream
 from ssrnn_dist.bench.machine import described_machine
-from ssrnn_dist.bench.networks import network
+from ssrnn_dist.bench.networks import engine_alone, network
 from ssrnn_dist.bench.quality.recipe import TRANSFORMER, Recipe, Trial
 from ssrnn_dist.config.model import ModelSection
-from ssrnn_dist.config.sections import ScaleSection, TrainSection
-from ssrnn_dist.engine import Engine, cut_lanes
+from ssrnn_dist.config.sections import TrainSection
+from ssrnn_dist.engine import Engine
 from ssrnn_dist.evaluate import Evaluation, NatsOf, evaluate
 from ssrnn_dist.feedback.fidelity import fidelity
 from ssrnn_dist.model.language_model import State
 from ssrnn_dist.schedule import learning_rate
-from ssrnn_dist.world import joined_world
 
 
 def settings(recipe: Recipe, trial: Trial, index: CorpusIndex) -> dict[str, Any]:
@@ -36,13 +35,10 @@ def settings(recipe: Recipe, trial: Trial, index: CorpusIndex) -> dict[str, Any]
 
 def run_trial(recipe: Recipe, trial: Trial) -> dict[str, Any]:
     """Train it and say how it went; the losses are null where the gradient stopped being finite."""
-    torch.set_num_threads(1)
     index = CorpusIndex.load(recipe.data.index)
     model = network(_shape(recipe, trial), recipe.rules.get(trial.row.rule), index.vocab_size)
     train = _train(recipe, trial)
-    with joined_world(uses_gpu=False) as world:
-        micro = cut_lanes(train.lanes, train.lanes, 1, train.micro_batch_lanes)
-        engine = Engine(model, train, ScaleSection(), world, micro)
+    with engine_alone(model, train) as engine:
         curve, told = _trained(engine, train, index)
     last = curve[-1]
     return {
