@@ -27,9 +27,9 @@ shapes = st.fixed_dictionaries(
     {
         "cell": st.sampled_from(list(CELLS)),
         "n_steps": st.integers(1, 9),
-        "n_batch": st.integers(1, 5),
+        "n_batch": st.integers(1, 11),
         "n_heads": st.integers(1, 3),
-        "head_size": st.sampled_from([1, 3, 8, 17, 32]),
+        "head_size": st.sampled_from([1, 3, 8, 17, 32, 40]),
         "seed": st.integers(0, 10_000),
         "resets": st.booleans(),
     }

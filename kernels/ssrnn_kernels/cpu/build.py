@@ -24,7 +24,8 @@ from ssrnn_kernels.cpu.source import c_source, input_gradients_differ
 
 SWITCH = "SSRNN_CPU_KERNELS"
 WIDE = ("-mprefer-vector-width=256",) if platform.machine() == "x86_64" else ()
-FLAGS = ("-O3", "-march=native", *WIDE, "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-std=c11")
+FAST = ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+FLAGS = ("-O3", "-march=native", *WIDE, *FAST, "-fopenmp", "-fPIC", "-std=c11")
 COMPILE_SECONDS = 120
 
 
@@ -32,9 +33,10 @@ COMPILE_SECONDS = 120
 class Library:
     """A cell's compiled functions (source.py)."""
 
-    step: Callable[..., None]
+    forward: Callable[..., None]
     pass_back: Callable[..., None]
-    step_back: Callable[..., None]
+    bptt: Callable[..., None]
+    lanes: int  # units in a block of weights
     inputs_differ: bool  # has dL/dx other values than dL/du?
 
 
@@ -69,11 +71,11 @@ def kernel_arguments(numbers: Iterable[int], tensors: Iterable[Tensor | None]) -
 
 def _load(path: Path, inputs_differ: bool) -> Library:
     library = ctypes.CDLL(str(path))
-    library.step.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
+    library.forward.argtypes = library.bptt.argtypes = [ctypes.c_void_p]
+    library.lanes.restype = ctypes.c_int64
     library.pass_back.argtypes = [ctypes.c_void_p, *(ctypes.c_int64,) * 3]
-    library.step_back.argtypes = [ctypes.c_void_p, ctypes.c_int64]
-    library.step.restype = library.pass_back.restype = library.step_back.restype = None
-    return Library(library.step, library.pass_back, library.step_back, inputs_differ)
+    library.forward.restype = library.pass_back.restype = library.bptt.restype = None
+    return Library(library.forward, library.pass_back, library.bptt, library.lanes(), inputs_differ)
 
 
 def _compiled(name: str, source: str) -> Path:

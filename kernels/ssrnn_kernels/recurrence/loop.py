@@ -1,15 +1,14 @@
 """The recurrence in one loop without autograd, which saves the gates as it goes: nothing is computed twice.
 
-Imports torch, and the compiled step where there is one. T time, B batch, R rows, S states·units, Q saved, D units."""
+Imports torch, and the compiled loop where there is one. T time, B batch, R rows, S states·units, Q saved, D units."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ssrnn_kernels.cell import Cell, Shape
 from ssrnn_kernels.cpu.build import library_for
-from ssrnn_kernels.cpu.step import compiled_step
+from ssrnn_kernels.cpu.forward import compiled_forward
 from ssrnn_kernels.recurrence.product import step_product
 from ssrnn_kernels.resets import steps_with_a_reset
 
@@ -46,43 +45,37 @@ def recur(
     states = inputs_TBR.new_empty(n_steps + 1, n_batch, state_BS.shape[-1])
     states[0] = state_BS
     saved = inputs_TBR.new_empty(n_steps if save else 1, n_batch, cell.N_SAVED, shape.n_units)
-    multiply, product_BR = step_product(shape.per_head(weight_hh_RK), n_batch, n_steps)
     library = library_for(cell, inputs_TBR)
-    step = (
-        _torch_step(cell, shape, inputs_TBR, product_BR, bias_hh_R, states, saved)
-        if library is None
-        else compiled_step(library, shape, inputs_TBR, product_BR, bias_hh_R.contiguous(), states, saved)
-    )
-    restarts = steps_with_a_reset(reset_TB, n_steps)
-    befores = states.unbind(0)
-    for t in range(n_steps):
-        before = befores[t]
-        if reset_TB is not None and restarts[t]:
-            before = before.masked_fill(reset_TB[t].unsqueeze(-1), 0)
-        multiply(before[:, : shape.n_units])
-        step(t, before)
+    if library is not None:
+        compiled_forward(library, shape, inputs_TBR, weight_hh_RK, bias_hh_R, reset_TB, states, saved)
+    else:
+        _torch_forward(cell, shape, inputs_TBR, weight_hh_RK, bias_hh_R, reset_TB, states, saved)
     return Trajectory(states, saved if save else None)
 
 
-def _torch_step(
+def _torch_forward(
     cell: Cell,
     shape: Shape,
     inputs_TBR: Tensor,
-    product_BR: Tensor,
+    weight_hh_RK: Tensor,
     bias_hh_R: Tensor,
+    reset_TB: Tensor | None,
     states_TBS: Tensor,
     saved_TBQD: Tensor,
-) -> Callable[[int, Tensor], None]:
-    """The same step by torch's operations: on any device, in any type."""
-    keeps = len(saved_TBQD) > 1 or len(inputs_TBR) == 1
-
-    def step(t: int, before_BS: Tensor) -> None:
+) -> None:
+    """The same by torch's operations, step by step: on any device, in any type."""
+    n_steps, n_batch, _ = inputs_TBR.shape
+    multiply, product_BR = step_product(shape.per_head(weight_hh_RK), n_batch, n_steps)
+    restarts = steps_with_a_reset(reset_TB, n_steps)
+    saves = len(saved_TBQD) == n_steps
+    for t, before in enumerate(states_TBS[:-1].unbind(0)):
+        if reset_TB is not None and restarts[t]:
+            before = before.masked_fill(reset_TB[t].unsqueeze(-1), 0)
+        multiply(before[:, : shape.n_units])
         hidden = shape.gates(product_BR + bias_hh_R)
-        new_state, to_save = cell.step(shape.gates(inputs_TBR[t]), hidden, shape.states(before_BS))
+        new_state, to_save = cell.step(shape.gates(inputs_TBR[t]), hidden, shape.states(before))
         for target, value in zip(shape.states(states_TBS[t + 1]), new_state, strict=True):
             target.copy_(value)
-        if keeps:
+        if saves:
             for target, value in zip(shape.saved(saved_TBQD[t]), to_save, strict=True):
                 target.copy_(value)
-
-    return step

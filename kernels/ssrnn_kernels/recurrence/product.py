@@ -1,4 +1,4 @@
-"""The small product of every step, forward or back in time, and which steps hold a document's start.
+"""The small product of every step, forward or back in time.
 
 Imports torch only. B batch, H heads, M outputs and N inputs of a head."""
 
