@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -142,15 +143,19 @@ def _gradients(model: nn.Module, x: Tensor, weigh: Tensor) -> Tensor:
 
 
 def _peak_megabytes(run: Callable[[], None]) -> float | None:
-    """The most memory that a run held beyond what stood before; None where Linux does not tell."""
+    """The most memory that a run held beyond what stood before, the median of three; None where Linux does not tell."""
     try:
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back
-        before = _status_kilobytes("VmRSS")
-        run()
-        return (_status_kilobytes("VmHWM") - before) / 1024
+        return median(_peak_of_one(run) for _ in range(3))
     except (OSError, AttributeError):
         return None
+
+
+def _peak_of_one(run: Callable[[], None]) -> float:
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back
+    before = _status_kilobytes("VmRSS")
+    run()
+    return (_status_kilobytes("VmHWM") - before) / 1024
 
 
 def _status_kilobytes(key: str) -> int:
