@@ -117,8 +117,8 @@ def test_bptt_is_torchs_bptt(shape: dict, reset_rate: float | None) -> None:
 
 @needs_a_compiler
 @pytest.mark.parametrize("cell", CELLS)
-def test_large_weights_stand_on_the_left_and_give_the_same(cell: str) -> None:
-    """Beyond 2^18 weights and on threads the product comes transposed: the same states."""
+def test_two_threads_share_the_blocks_of_a_step(cell: str) -> None:
+    """Large enough that both are woken, with 34 blocks of 16 units: the same states and gradients."""
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

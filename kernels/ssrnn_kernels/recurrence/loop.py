@@ -2,14 +2,15 @@
 
 Imports torch, and the compiled loop where there is one. T time, B batch, R rows, S states·units, Q saved, D units."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ssrnn_kernels.cell import Cell, Shape
 from ssrnn_kernels.cpu.build import library_for
 from ssrnn_kernels.cpu.forward import compiled_forward
-from ssrnn_kernels.recurrence.product import step_product
 from ssrnn_kernels.resets import steps_with_a_reset
 
 
@@ -65,7 +66,7 @@ def _torch_forward(
 ) -> None:
     """The same by torch's operations, step by step: on any device, in any type."""
     n_steps, n_batch, _ = inputs_TBR.shape
-    multiply, product_BR = step_product(shape.per_head(weight_hh_RK), n_batch, n_steps)
+    multiply, product_BR = _step_product(shape, weight_hh_RK, n_batch)
     restarts = steps_with_a_reset(reset_TB, n_steps)
     saves = len(saved_TBQD) == n_steps
     for t, before in enumerate(states_TBS[:-1].unbind(0)):
@@ -79,3 +80,18 @@ def _torch_forward(
         if saves:
             for target, value in zip(shape.saved(saved_TBQD[t]), to_save, strict=True):
                 target.copy_(value)
+
+
+def _step_product(shape: Shape, weight_hh_RK: Tensor, n_batch: int) -> tuple[Callable[[Tensor], object], Tensor]:
+    """A function that multiplies (B, D) by every head's weights, and the one buffer (B, R) that it fills."""
+    product_BR = weight_hh_RK.new_empty(n_batch, shape.n_rows)
+    if shape.n_heads == 1:
+        weight_KR = weight_hh_RK.t()
+        return lambda h_BD: torch.mm(h_BD, weight_KR, out=product_BR), product_BR
+    weight_HKR = shape.per_head(weight_hh_RK).transpose(1, 2)
+    product_HBR = product_BR.unflatten(-1, (shape.n_heads, -1)).transpose(0, 1)
+
+    def head_by_head(h_BD: Tensor) -> None:
+        torch.bmm(h_BD.unflatten(-1, (shape.n_heads, -1)).transpose(0, 1), weight_HKR, out=product_HBR)
+
+    return head_by_head, product_BR
