@@ -45,7 +45,7 @@ class Cell(Protocol):
         """N: what of δ flows to s_{t−1} without passing through W_hh; 0 where nothing does."""
 
     def diagonal(self, derivatives: Values, weights: Values) -> tuple[Values, ...]:
-        """N rows of N: a unit's ∂s_i,t / ∂s_j,t−1.  weights: its own weight W_hh in each gate."""
+        """N rows of N: a unit's ∂s_i,t / ∂s_j,t−1, or 0.  weights: its own weight W_hh in each gate."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,9 @@ class Value:
     def __rsub__(self, other: Any) -> "Value":
         return self.trace.apply("-", other, self)
 
+    def __neg__(self) -> "Value":
+        return self.trace.apply("-", 0.0, self)
+
     __radd__, __rmul__ = __add__, __mul__
 
     @classmethod

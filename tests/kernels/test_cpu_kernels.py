@@ -23,9 +23,9 @@ from ssrnn_kernels.recurrence import recur, recurrence_reference
 needs_a_compiler = pytest.mark.skipif(
     shutil.which("cc") is None and shutil.which("gcc") is None, reason="no C compiler here"
 )
+each_cell = pytest.mark.parametrize("name", CELLS)
 shapes = st.fixed_dictionaries(
     {
-        "cell": st.sampled_from(list(CELLS)),
         "n_steps": st.integers(1, 9),
         "n_batch": st.integers(1, 11),
         "n_heads": st.integers(1, 3),
@@ -52,11 +52,12 @@ def problem(
 
 
 @needs_a_compiler
+@each_cell
 @given(shapes)
-@settings(max_examples=60, deadline=None)
-def test_the_forward_is_the_definition(shape: dict) -> None:
-    tensors, reset = problem(**shape)
-    cell = CELLS[shape["cell"]]
+@settings(max_examples=20, deadline=None)
+def test_the_forward_is_the_definition(name: str, shape: dict) -> None:
+    tensors, reset = problem(name, **shape)
+    cell = CELLS[name]
     assert library_for(cell, tensors[0]) is not None
     for save in (True, False):
         ours = recur(cell, *tensors, reset, save=save).after_TBS
@@ -65,12 +66,13 @@ def test_the_forward_is_the_definition(shape: dict) -> None:
 
 
 @needs_a_compiler
+@each_cell
 @given(shapes, st.sampled_from(["selective", "constant"]), st.integers(0, 2))
-@settings(max_examples=120, deadline=None)
-def test_a_pass_is_torchs_pass(shape: dict, rule: str, sweeps: int) -> None:
+@settings(max_examples=30, deadline=None)
+def test_a_pass_is_torchs_pass(name: str, shape: dict, rule: str, sweeps: int) -> None:
     """Every output of every pass, from the same arguments; float64 tells how far float32 may be off."""
-    tensors, reset = problem(**shape)
-    cell = CELLS[shape["cell"]]
+    tensors, reset = problem(name, **shape)
+    cell = CELLS[name]
     trajectory = recur(cell, *tensors, reset, save=True)
     window = Window(cell, trajectory.states_TBS, trajectory.saved_TBQD, tensors[1], reset)
     error = torch.randn(trajectory.after_TBS.shape, generator=torch.Generator().manual_seed(shape["seed"] + 1))
@@ -86,23 +88,24 @@ def test_a_pass_is_torchs_pass(shape: dict, rule: str, sweeps: int) -> None:
         last = sweep == sweeps
         ours = compiled_pass(library, window, decay, error, flows[0], ours, last=last)
         theirs = torch_pass(window, decay, error, flows[1], theirs, last=last)
-        for name in ("delta_TBS", "gates_TBR", "inputs_TBR", "rest_TBS", "increment", "total"):
-            got, wanted = getattr(ours, name), getattr(theirs, name)
-            assert (got is None) == (wanted is None), name
+        for output in ("delta_TBS", "gates_TBR", "inputs_TBR", "rest_TBS", "increment", "total"):
+            got, wanted = getattr(ours, output), getattr(theirs, output)
+            assert (got is None) == (wanted is None), output
             if got is not None:
-                assert torch.allclose(got.float(), wanted.float(), rtol=2e-5, atol=2e-5), name
+                assert torch.allclose(got.float(), wanted.float(), rtol=2e-5, atol=2e-5), output
 
 
 @needs_a_compiler
+@each_cell
 @given(shapes, st.sampled_from([None, 0.25, 1.0]))
-@settings(max_examples=60, deadline=None)
-def test_bptt_is_torchs_bptt(shape: dict, reset_rate: float | None) -> None:
+@settings(max_examples=20, deadline=None)
+def test_bptt_is_torchs_bptt(name: str, shape: dict, reset_rate: float | None) -> None:
     """δ, dL/du and dL/dx, beside the definition in float64; the errors that came are left as they were."""
-    tensors, _ = problem(**{**shape, "resets": False})
+    tensors, _ = problem(name, **{**shape, "resets": False})
     generator = torch.Generator().manual_seed(shape["seed"] + 1)
     size = shape["n_steps"], shape["n_batch"]
     reset = None if reset_rate is None else torch.rand(size, generator=generator) < reset_rate
-    cell = CELLS[shape["cell"]]
+    cell = CELLS[name]
     trajectory = recur(cell, *tensors, reset, save=True)
     window = Window(cell, trajectory.states_TBS, trajectory.saved_TBQD, tensors[1], reset)
     error = torch.randn(trajectory.after_TBS.shape, generator=generator)
@@ -110,8 +113,8 @@ def test_bptt_is_torchs_bptt(shape: dict, reset_rate: float | None) -> None:
     ours = exact_feedback(window, error)
     exact = Window(cell, window.states_TBS.double(), window.saved_TBQD.double(), tensors[1].double(), reset)
     theirs = exact_feedback(exact, error.double())
-    for name, wanted in vars(theirs).items():
-        assert torch.allclose(getattr(ours, name).double(), wanted, rtol=2e-5, atol=2e-5), name
+    for output, wanted in vars(theirs).items():
+        assert torch.allclose(getattr(ours, output).double(), wanted, rtol=2e-5, atol=2e-5), output
     assert torch.equal(error, came)
 
 

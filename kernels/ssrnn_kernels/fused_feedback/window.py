@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ssrnn_kernels.cell import Cell, Shape, Values
+from ssrnn_kernels.cell import Cell, Shape, Values, is_zero
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,11 @@ class Window:
     def diagonal(self) -> Tensor:
         """(T, B, D) or (T, B, 2, 2, D): each unit's ∂s_t/∂s_{t−1}."""
         rows = self.cell.diagonal(self.derivatives, self.shape.own_weights(self.weight_hh_RK))
-        if len(rows) == 1:
-            return rows[0][0].flatten(-2)
-        return torch.stack([torch.stack(row, dim=-3) for row in rows], dim=-4).flatten(-2)
+        like = self.derivatives[0]
+        block = [[like.new_zeros(()).expand_as(like) if is_zero(each) else each for each in row] for row in rows]
+        if len(block) == 1:
+            return block[0][0].flatten(-2)
+        return torch.stack([torch.stack(row, dim=-3) for row in block], dim=-4).flatten(-2)
 
     def weights_beside_the_diagonal(self) -> Tensor:
         """W°: the weights with every unit's weight to itself set to zero."""
