@@ -55,8 +55,8 @@ def test_killed_worker_ctrl_c_resume_killed_driver(corpus: Path, tmp_path: Path,
     run.wait_for("checkpoint")
     assert beyond_loopback({run.process.pid, *(each.pid for each in run.tree())}) == []
 
-    run.workers()[1].kill()
-    run.wait_for("worker 1 failed: its process ended")
+    run.workers()[1].kill()  # either rank: Ray starts them in any order
+    run.wait_for("failed: its process ended")
     run.wait_for("resumed")
 
     processes, began = run.tree(), time.monotonic()
@@ -131,7 +131,7 @@ def test_a_worker_that_dies_before_the_first_step_is_replaced(
         time.sleep(0.05)
     run.workers()[1].kill()
     assert run.process.wait(timeout=120) == 0, run.text()
-    assert "a worker's process ended" in run.text() or "worker 1 failed: its process ended" in run.text()
+    assert "a worker's process ended" in run.text() or "failed: its process ended" in run.text()
 
 
 @pytest.mark.long
