@@ -17,6 +17,17 @@ def is_zero(value: Any) -> bool:
     return isinstance(value, int | float) and value == 0
 
 
+def with_tensors(values: Values, like: Tensor) -> list[Tensor]:
+    """The values, with a tensor of zeros where the number 0 stands."""
+    zeros = like.new_zeros(()).expand_as(like)
+    return [zeros if is_zero(value) else value for value in values]
+
+
+def cell_name(cell: "Cell") -> str:
+    """As a config names it: its file's name."""
+    return cell.__name__.rpartition(".")[2]
+
+
 class Cell(Protocol):
     """A recurrent cell s_t = f(s_{t−1}, x_t) as a module of pure functions, the arithmetic of one unit.
 
@@ -93,8 +104,7 @@ class Shape:
 
     def flat_states(self, values: Values, like: Tensor) -> Tensor:
         """N tensors (…, H, K), or zeros, as (…, S)."""
-        zeros = like.new_zeros(()).expand_as(like)
-        return torch.stack([zeros if is_zero(value) else value for value in values], dim=-3).flatten(-3)
+        return torch.stack(with_tensors(values, like), dim=-3).flatten(-3)
 
     def own_weights(self, weight_hh_RK: Tensor) -> tuple[Tensor, ...]:
         """Per gate, the weight (H, K) of each unit to itself."""

@@ -4,7 +4,7 @@ Imports the tracing: every function runs once on values that stand for a unit's.
 
 from typing import Any
 
-from ssrnn_kernels.cell import Cell, Values, is_zero
+from ssrnn_kernels.cell import Cell, Values, cell_name, is_zero
 from ssrnn_kernels.tracing import Trace, Value
 
 COUNTS = ("GATES", "N_STATES", "N_SAVED")
@@ -14,36 +14,39 @@ ARITHMETIC = "one value a gate, state or saved value; + - *, torch.sigmoid and t
 
 def check_cell(cell: Cell) -> None:
     """ValueError says which part of the cell is missing, gives another number of values, or uses what kernels lack."""
-    name = cell.__name__.rpartition(".")[2]
+    try:
+        _check(cell)
+    except ValueError as error:
+        raise ValueError(f"cell {cell_name(cell)}: {error}") from error
+
+
+def _check(cell: Cell) -> None:
     if missing := [part for part in (*COUNTS, *FUNCTIONS) if not hasattr(cell, part)]:
-        raise ValueError(f"cell {name}: it lacks {', '.join(missing)}; docs/adding-a-cell.md says what each is")
+        raise ValueError(f"it lacks {', '.join(missing)}; docs/adding-a-cell.md says what each is")
     n_gates, n_states, trace = len(cell.GATES), cell.N_STATES, Trace()
     x, u, weights = (trace.values(prefix, n_gates) for prefix in ("x", "u", "w"))
     before, after, delta = (trace.values(prefix, n_states) for prefix in ("b", "a", "d"))
     stepped = _call(cell, "step", x, u, before)
-    _expect(f"cell {name}: step", stepped, 2, "the new states and the saved values")
-    _expect_values(f"cell {name}: step's new states", stepped[0], n_states, "N_STATES")
-    _expect_values(f"cell {name}: step's saved values", stepped[1], cell.N_SAVED, "N_SAVED")
+    _expect("step", stepped, 2, "the new states and the saved values")
+    _expect_values("step's new states", stepped[0], n_states, "N_STATES")
+    _expect_values("step's saved values", stepped[1], cell.N_SAVED, "N_SAVED")
     local = _call(cell, "derivatives", trace.values("q", cell.N_SAVED), before, after)
-    _expect_values(f"cell {name}: derivatives", local, None, "in any order")
+    _expect_values("derivatives", local, None, "in any order")
     gates = _call(cell, "gate_gradients", local, delta)
-    _expect_values(f"cell {name}: gate_gradients", gates, n_gates, "one a gate")
-    _expect_values(
-        f"cell {name}: input_gradients", _call(cell, "input_gradients", local, gates, delta), n_gates, "one a gate"
-    )
-    _expect_values(f"cell {name}: direct", _call(cell, "direct", local, delta), n_states, "one a state", or_zero=True)
+    _expect_values("gate_gradients", gates, n_gates, "one a gate")
+    _expect_values("input_gradients", _call(cell, "input_gradients", local, gates, delta), n_gates, "one a gate")
+    _expect_values("direct", _call(cell, "direct", local, delta), n_states, "one a state", or_zero=True)
     rows = _call(cell, "diagonal", local, weights)
-    _expect(f"cell {name}: diagonal", rows, n_states, "a row a state")
+    _expect("diagonal", rows, n_states, "a row a state")
     for row in rows:
-        _expect_values(f"cell {name}: a row of diagonal", row, n_states, "one a state", or_zero=True)
+        _expect_values("a row of diagonal", row, n_states, "one a state", or_zero=True)
 
 
 def _call(cell: Cell, function: str, *arguments: Values) -> Any:
     try:
         return getattr(cell, function)(*arguments)
     except (TypeError, AttributeError, IndexError, ValueError) as error:
-        name = cell.__name__.rpartition(".")[2]
-        raise ValueError(f"cell {name}: {function}: {error}; allowed: {ARITHMETIC}") from error
+        raise ValueError(f"{function}: {error}; allowed: {ARITHMETIC}") from error
 
 
 def _expect(what: str, got: Any, count: int | None, meaning: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssrnn_kernels.cell import Cell
+from ssrnn_kernels.cell import Cell, cell_name
 from ssrnn_kernels.cpu.source import c_source, input_gradients_differ
 
 SWITCH = "SSRNN_CPU_KERNELS"
@@ -31,7 +31,7 @@ COMPILE_SECONDS = 120
 
 @dataclass(frozen=True)
 class Library:
-    """A cell's compiled functions (source.py)."""
+    """A cell's compiled functions (kernels.c)."""
 
     forward: Callable[..., None]
     pass_back: Callable[..., None]
@@ -51,7 +51,7 @@ def library_for(cell: Cell, values: Tensor) -> Library | None:
 def _library(cell: Any) -> Library | None:
     """None where it cannot be compiled, which is logged once."""
     try:
-        path = _compiled(cell.__name__.rpartition(".")[2], c_source(cell))
+        path = _compiled(cell_name(cell), c_source(cell))
         return _load(path, input_gradients_differ(cell))
     except (OSError, subprocess.SubprocessError) as error:
         logging.getLogger(__name__).info("no compiled kernels for %s, torch does their work: %s", cell.__name__, error)

@@ -24,7 +24,8 @@
 #define LANES 4
 #define SUMS 12
 #endif
-#define ROWS_OF(wide) (SUMS / (wide) < 1 ? 1 : SUMS / (wide) < 8 ? SUMS / (wide) : 8)  // sequences at once
+#define MOST_ROWS 8  // sequences at once; as many cases stand in FOR_ALL_ROWS
+#define ROWS_OF(wide) (SUMS / (wide) < 1 ? 1 : SUMS / (wide) < MOST_ROWS ? SUMS / (wide) : MOST_ROWS)
 typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4)));
 
 // exp as in Cephes (Moshier), without branches so that it vectorises: within 2 ulp where float32 has no overflow.
@@ -67,7 +68,7 @@ ALWAYS Block block_at(int64_t index, int64_t head_size) {
 // each in the order of its inputs, so that a sequence's numbers do not depend on those beside it.
 ALWAYS void multiply(const float *weights, const float *const *inputs, int64_t n_inputs, float *products,
                      const int rows, const int wide) {
-    Lanes sums[8][GATES];
+    Lanes sums[MOST_ROWS][GATES];
     UNROLLED for (int b = 0; b < rows; b++)
         UNROLLED for (int g = 0; g < wide; g++) sums[b][g] = (Lanes){0};
     for (int64_t n = 0; n < n_inputs; n++) {
@@ -148,8 +149,8 @@ static void step_block(const Forward *a, int64_t t, int64_t index) {
     const int64_t K = a->head_size, S = STATES * a->n_heads * K;
     const Block block = block_at(index, K);
     const float *const weights = a->weights + index * K * GATES * LANES;
-    const float *previous[8], *inputs[8];
-    float products[8 * GATES * LANES];
+    const float *previous[MOST_ROWS], *inputs[MOST_ROWS];
+    float products[MOST_ROWS * GATES * LANES];
     for (int64_t first = 0; first < a->n_batch; first += ROWS_OF(GATES)) {
         const int rows = a->n_batch - first < ROWS_OF(GATES) ? (int)(a->n_batch - first) : ROWS_OF(GATES);
         for (int b = 0; b < rows; b++) {
@@ -253,8 +254,8 @@ static void bptt_block(const Pass *a, int64_t t, int64_t index) {
     const Block block = block_at(index, K);
     const int64_t first_unit = block.head * K + block.start;
     const float *const weights = a->weights + index * n_inputs * LANES;
-    const float *inputs[8];
-    float products[8 * LANES];
+    const float *inputs[MOST_ROWS];
+    float products[MOST_ROWS * LANES];
     double squares[2] = {0.0, 0.0};
     for (int64_t first = 0; first < a->n_batch; first += ROWS_OF(1)) {
         const int rows = a->n_batch - first < ROWS_OF(1) ? (int)(a->n_batch - first) : ROWS_OF(1);

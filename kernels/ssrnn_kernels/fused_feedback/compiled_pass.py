@@ -52,10 +52,10 @@ def pass_arguments(
     gates_TBR: Tensor,
     inputs_TBR: Tensor | None,
     rest_TBS: Tensor | None,
-    squares_B2: Tensor,
+    squares_B2: Tensor | None,
     weights: Tensor | None = None,
 ) -> Any:
-    """The struct Pass of cpu/source.py, which says what each is; the carry starts at zero."""
+    """The struct Pass of cpu/kernels.c, which says what each is; the carry starts at zero."""
     n_steps, n_batch, d_state = error_TBS.shape
     shape, zeros_S = window.shape, error_TBS.new_zeros(d_state)
     numbers = (n_steps, n_batch, shape.n_heads, shape.head_size, torch.get_num_threads())

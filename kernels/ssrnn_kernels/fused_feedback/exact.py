@@ -31,9 +31,8 @@ def _compiled(library: Library, window: Window, error_TBS: Tensor) -> Solved:
     no_own_weights = error.new_zeros(shape.n_gates, shape.n_units)
     delta, gates = torch.empty_like(error), error.new_empty(n_steps, n_batch, shape.n_rows)
     inputs = torch.empty_like(gates) if library.inputs_differ else gates
-    squares = torch.empty(n_batch, 2, dtype=torch.float64)
     weights = in_blocks(shape.per_head(window.weight_hh_RK).transpose(1, 2).unsqueeze(1), library.lanes)
     library.bptt(
-        pass_arguments(window, no_own_weights, None, error, None, None, delta, gates, inputs, None, squares, weights)
+        pass_arguments(window, no_own_weights, None, error, None, None, delta, gates, inputs, None, None, weights)
     )
     return Solved(delta, gates, inputs)

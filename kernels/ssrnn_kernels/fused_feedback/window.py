@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ssrnn_kernels.cell import Cell, Shape, Values, is_zero
+from ssrnn_kernels.cell import Cell, Shape, Values, with_tensors
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,7 @@ class Window:
     def diagonal(self) -> Tensor:
         """(T, B, D) or (T, B, 2, 2, D): each unit's ∂s_t/∂s_{t−1}."""
         rows = self.cell.diagonal(self.derivatives, self.shape.own_weights(self.weight_hh_RK))
-        like = self.derivatives[0]
-        block = [[like.new_zeros(()).expand_as(like) if is_zero(each) else each for each in row] for row in rows]
+        block = [with_tensors(row, like=self.derivatives[0]) for row in rows]
         if len(block) == 1:
             return block[0][0].flatten(-2)
         return torch.stack([torch.stack(row, dim=-3) for row in block], dim=-4).flatten(-2)
