@@ -3,6 +3,7 @@
 python -m ssrnn_dist.train CONFIG [--set section.key=value]"""
 
 import sys
+import traceback
 from typing import Any
 
 from ssrnn_data import DataError
@@ -50,6 +51,9 @@ def main(arguments: list[str]) -> int:
         return 2
     except RunFailed as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Exception:  # ours to mend: Python's own exit would print it as well, and may abort (world.end_process)
+        traceback.print_exc()
         return 1
     return 0
 

@@ -11,6 +11,7 @@ import pytest
 from worlds import ROOT, rank_environment
 
 from ssrnn_dist.checkpoint.store import why_torn
+from ssrnn_dist.train import main
 
 
 @pytest.fixture
@@ -78,3 +79,9 @@ def test_wrong_input_is_one_line_and_exit_2(runs, start, words: list[str], line:
     assert process.returncode == 2, output
     assert line in output
     assert "Traceback" not in output
+
+
+def test_an_error_of_ours_shows_its_traceback_and_ends_with_1(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("ssrnn_dist.train.load_config", lambda path, overrides: 1 // 0)
+    assert main(["a-config"]) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err

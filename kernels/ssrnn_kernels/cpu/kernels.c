@@ -4,6 +4,8 @@
 // T time, B batch, R rows of W_hh, K units a head, D units, S states·units. A gate's row: (head · GATES + gate) · K +
 // unit of the head; state or saved value i of a unit: i · D + unit.
 #include <omp.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -111,15 +113,26 @@ static void multiply_as_they_stand(const float *weights, const float *const *inp
             }
 }
 
+// Come, and wait until so many have come since the window began. OpenMP's own barrier spins for a scheduler's tick
+// (4 ms a step) where a busy machine has put two of the threads on one core; this one lets the other thread go on.
+#define SPINS 1000
+static void meet(_Atomic int64_t *came, int64_t all) {
+    atomic_fetch_add_explicit(came, 1, memory_order_acq_rel);
+    for (int spins = 0; atomic_load_explicit(came, memory_order_acquire) < all; spins++)
+        if (spins >= SPINS) sched_yield();
+}
+
 // All steps of a window: a thread keeps its blocks, and so their weights in its cache, and waits for the others once a step.
 #define BY_BLOCKS(a, over_time, of_block)                                                       \
     const int64_t blocks = (a)->n_heads * blocks_of_head((a)->head_size);                       \
+    _Atomic int64_t came = 0;                                                                   \
     _Pragma("omp parallel num_threads(a->threads) if (blocks > 1 && MANY(a))") {                \
         const int64_t id = omp_get_thread_num(), threads = omp_get_num_threads();               \
         const int64_t begin = blocks * id / threads, end = blocks * (id + 1) / threads;         \
+        int64_t all = 0;                                                                        \
         over_time {                                                                             \
             for (int64_t index = begin; index < end; index++) of_block(a, t, index);            \
-            _Pragma("omp barrier")                                                              \
+            meet(&came, all += threads);                                                        \
         }                                                                                       \
     }
 
