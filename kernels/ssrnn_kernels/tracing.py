@@ -9,12 +9,14 @@ import torch
 
 from ssrnn_kernels.cell import is_zero
 
+Line = tuple[str, str, tuple[str, ...]]  # name, operation, the names or numbers that it takes
+
 
 class Trace:
     """Collects assignments; equal expressions are one."""
 
     def __init__(self) -> None:
-        self.lines: list[tuple[str, str, tuple[str, ...]]] = []  # name, operation, the names or numbers that it takes
+        self.lines: list[Line] = []
         self._known: dict[tuple[str, tuple[str, ...]], str] = {}
 
     def value(self, name: str) -> "Value":

@@ -10,45 +10,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from windows import each_cell, problem, shapes
 
 from ssrnn_kernels.cells import CELLS
 from ssrnn_kernels.cpu import build
 from ssrnn_kernels.cpu.build import library_for
-from ssrnn_kernels.fused_feedback import Pass, Window, exact_feedback
-from ssrnn_kernels.fused_feedback.compiled_pass import compiled_pass
-from ssrnn_kernels.fused_feedback.torch_pass import torch_pass
+from ssrnn_kernels.fused_feedback import Window, exact_feedback
 from ssrnn_kernels.recurrence import recur, recurrence_reference
 
 needs_a_compiler = pytest.mark.skipif(
     shutil.which("cc") is None and shutil.which("gcc") is None, reason="no C compiler here"
 )
-each_cell = pytest.mark.parametrize("name", CELLS)
-shapes = st.fixed_dictionaries(
-    {
-        "n_steps": st.integers(1, 9),
-        "n_batch": st.integers(1, 11),
-        "n_heads": st.integers(1, 3),
-        "head_size": st.sampled_from([1, 3, 8, 17, 32, 40]),
-        "seed": st.integers(0, 10_000),
-        "resets": st.booleans(),
-    }
-)
-
-
-def problem(
-    cell: str, n_steps: int, n_batch: int, n_heads: int, head_size: int, seed: int, resets: bool
-) -> tuple[list[Tensor], Tensor | None]:
-    """inputs, weight, bias, state and resets, float32."""
-    generator = torch.Generator().manual_seed(seed)
-    d, n_rows = n_heads * head_size, len(CELLS[cell].GATES) * n_heads * head_size
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    tensors = [draw(n_steps, n_batch, n_rows), draw(n_rows, head_size) / head_size**0.5, draw(n_rows)]
-    state = draw(n_batch, CELLS[cell].N_STATES * d)
-    return [*tensors, state], torch.rand(n_steps, n_batch, generator=generator) < 0.25 if resets else None
 
 
 @needs_a_compiler
@@ -63,36 +35,6 @@ def test_the_forward_is_the_definition(name: str, shape: dict) -> None:
         ours = recur(cell, *tensors, reset, save=save).after_TBS
         exact = recurrence_reference(cell, *(each.double() for each in tensors), reset)
         assert torch.allclose(ours.double(), exact, atol=3e-6)
-
-
-@needs_a_compiler
-@each_cell
-@given(shapes, st.sampled_from(["selective", "constant"]), st.integers(0, 2))
-@settings(max_examples=30, deadline=None)
-def test_a_pass_is_torchs_pass(name: str, shape: dict, rule: str, sweeps: int) -> None:
-    """Every output of every pass, from the same arguments; float64 tells how far float32 may be off."""
-    tensors, reset = problem(name, **shape)
-    cell = CELLS[name]
-    trajectory = recur(cell, *tensors, reset, save=True)
-    window = Window(cell, trajectory.states_TBS, trajectory.saved_TBQD, tensors[1], reset)
-    error = torch.randn(trajectory.after_TBS.shape, generator=torch.Generator().manual_seed(shape["seed"] + 1))
-    block = (cell.N_STATES, cell.N_STATES, window.shape.n_units)
-    decay = None if rule == "selective" else torch.rand(block, generator=torch.Generator().manual_seed(3)) - 0.3
-    weight = window.weights_beside_the_diagonal() if decay is None else tensors[1]
-    library = library_for(cell, error)
-    assert library is not None
-    ours: Pass | None = None
-    theirs: Pass | None = None
-    for sweep in range(sweeps + 1):
-        flows = [None if each is None else window.through(each.gates_TBR, weight) for each in (ours, theirs)]
-        last = sweep == sweeps
-        ours = compiled_pass(library, window, decay, error, flows[0], ours, last=last)
-        theirs = torch_pass(window, decay, error, flows[1], theirs, last=last)
-        for output in ("delta_TBS", "gates_TBR", "inputs_TBR", "rest_TBS", "increment", "total"):
-            got, wanted = getattr(ours, output), getattr(theirs, output)
-            assert (got is None) == (wanted is None), output
-            if got is not None:
-                assert torch.allclose(got.float(), wanted.float(), rtol=2e-5, atol=2e-5), output
 
 
 @needs_a_compiler

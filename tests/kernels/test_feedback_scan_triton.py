@@ -1,24 +1,20 @@
 """The Triton kernel without a GPU: run in Triton's interpreter, and compiled ahead of time for each architecture."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import triton
 import triton.language as tl
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from ahead_of_time import compile_ahead, resource_usage
+from interpreted import assert_passed, interpreted_tests
 
 from ssrnn_kernels import feedback_scan
 from ssrnn_kernels.feedback_scan.triton import BLOCK_D, INTERPRETED, NUM_WARPS, STAGES, feedback_scan_kernel
 
 HERE = Path(__file__).resolve().parent
-CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 ARCHS = (80, 90, 100)
 DTYPES = [("fp32", "fp32"), ("bf16", "fp32"), ("bf16", "bf16"), ("fp16", "fp32"), ("fp16", "fp16"), ("fp64", "fp64")]
 SOON = {*((arch, pair) for arch in ARCHS for pair in DTYPES[:2]), *((90, pair) for pair in DTYPES[:4])}
@@ -32,24 +28,12 @@ not_interpreted = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1: no
 
 @pytest.fixture(scope="module", autouse=True)
 def interpreter() -> Iterator["subprocess.Popen[str]"]:
-    """pytest on Triton's cases in a process of its own: the variable counts only before triton is imported.
-
-    It starts first and is looked at last, so that it runs beside the compilations."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "triton"]
-    process = subprocess.Popen(
-        [*command, str(HERE / "test_feedback_scan.py")],
-        cwd=HERE.parents[1],
-        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    yield process
-    process.kill()
-    process.wait()
+    """Started first and looked at last, so that it runs beside the compilations."""
+    with interpreted_tests(HERE / "test_feedback_scan.py") as process:
+        yield process
 
 
-def compile_ahead(arch: int, dtypes: tuple[str, str], coupled: bool, varies: bool, with_options: bool = True) -> Any:
+def build(arch: int, dtypes: tuple[str, str], coupled: bool, varies: bool, with_options: bool = True) -> Any:
     """The kernel as launched on dense units, D a multiple of 16; with_options: with resets and delta_next."""
     error_dtype, decay_dtype = dtypes
     constants: dict[str, Any] = {
@@ -64,24 +48,9 @@ def compile_ahead(arch: int, dtypes: tuple[str, str], coupled: bool, varies: boo
     types = dict.fromkeys(feedback_scan_kernel.arg_names, "i64")
     types |= dict.fromkeys(("n_steps", "d", "n_blocks"), "i32")
     types |= dict.fromkeys(("error", "delta_next", "delta"), f"*{error_dtype}")
-    types |= {"decay": f"*{decay_dtype}", "reset": "*i1", **dict.fromkeys(constants, "constexpr")}
-    places = {name: (place,) for place, name in enumerate(feedback_scan_kernel.arg_names)}
-    any_number = {"n_steps", "n_blocks", "reset_b", "reset_t", *constants}
-    multiples = {places[name]: [["tt.divisibility", 16]] for name in types if name not in any_number}
-    source = ASTSource(
-        feedback_scan_kernel, types, {places[name]: value for name, value in constants.items()}, multiples
-    )
-    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": NUM_WARPS})
-
-
-def resource_usage(cubin: bytes, folder: Path) -> dict[str, int]:
-    """REG, STACK, LOCAL and so on, as cuobjdump reads them from the compiled kernel; spills would need a stack."""
-    path = folder / "kernel.cubin"
-    path.write_bytes(cubin)
-    command = [str(CUOBJDUMP), "--dump-resource-usage", str(path)]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    fields = [field.rpartition(":") for field in text[text.index("REG:") :].split()]
-    return {name: int(value) for name, _, value in fields}
+    types |= {"decay": f"*{decay_dtype}", "reset": "*i1"}
+    any_number = {"n_steps", "n_blocks", "reset_b", "reset_t"}
+    return compile_ahead(feedback_scan_kernel, arch, types, constants, any_number, NUM_WARPS)
 
 
 @not_interpreted
@@ -91,11 +60,11 @@ def resource_usage(cubin: bytes, folder: Path) -> dict[str, int]:
 def test_compiles_ahead_of_time_without_spills(
     arch: int, dtypes: tuple[str, str], coupled: bool, varies: bool, tmp_path: Path
 ) -> None:
-    compiled = compile_ahead(arch, dtypes, coupled, varies)
+    compiled = build(arch, dtypes, coupled, varies)
     assert f".target sm_{arch}" in compiled.asm["ptx"]
     assert ".local" not in compiled.asm["ptx"]
     assert "cp.async" in compiled.asm["ptx"], "the loads are not fetched ahead"
-    usage = resource_usage(compiled.asm["cubin"], tmp_path)
+    usage = resource_usage(compiled, tmp_path)
     assert usage["STACK"] == usage["LOCAL"] == 0
     assert 0 < usage["REG"] <= 64
 
@@ -103,8 +72,8 @@ def test_compiles_ahead_of_time_without_spills(
 @not_interpreted
 @pytest.mark.parametrize("coupled", [False, True])
 def test_compiles_without_resets_and_without_a_future(coupled: bool, tmp_path: Path) -> None:
-    compiled = compile_ahead(90, ("fp32", "fp32"), coupled, varies=True, with_options=False)
-    assert resource_usage(compiled.asm["cubin"], tmp_path)["STACK"] == 0
+    compiled = build(90, ("fp32", "fp32"), coupled, varies=True, with_options=False)
+    assert resource_usage(compiled, tmp_path)["STACK"] == 0
 
 
 @not_interpreted
@@ -116,6 +85,4 @@ def test_cpu_tensors_outside_the_interpreter_are_refused() -> None:
 
 
 def test_the_interpreter_agrees_with_the_reference(interpreter: "subprocess.Popen[str]") -> None:
-    output, _ = interpreter.communicate(timeout=240)
-    assert interpreter.returncode == 0, output
-    assert "skipped" not in output, output
+    assert_passed(interpreter)

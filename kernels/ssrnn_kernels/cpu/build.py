@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from ssrnn_kernels.cell import Cell, cell_name
-from ssrnn_kernels.cpu.source import c_source, input_gradients_differ
+from ssrnn_kernels.cpu.source import c_source
+from ssrnn_kernels.unit_programs import trace_back
 
 SWITCH = "SSRNN_CPU_KERNELS"
 WIDE = ("-mprefer-vector-width=256",) if platform.machine() == "x86_64" else ()
@@ -52,7 +53,7 @@ def _library(cell: Any) -> Library | None:
     """None where it cannot be compiled, which is logged once."""
     try:
         path = _compiled(cell_name(cell), c_source(cell))
-        return _load(path, input_gradients_differ(cell))
+        return _load(path, trace_back(cell).inputs_differ)
     except (OSError, subprocess.SubprocessError) as error:
         logging.getLogger(__name__).info("no compiled kernels for %s, torch does their work: %s", cell.__name__, error)
         return None

@@ -1,12 +1,13 @@
 """The C source of a cell's kernels: its traced functions put into kernels.c, which has the loops around them.
 
-Imports the tracing. Indices as in kernels.c."""
+Imports the traced programs. Indices as in kernels.c."""
 
 from pathlib import Path
 from string import Template
 
-from ssrnn_kernels.cell import Cell, Values, is_zero
-from ssrnn_kernels.tracing import Trace, name_of
+from ssrnn_kernels.cell import Cell
+from ssrnn_kernels.tracing import Line
+from ssrnn_kernels.unit_programs import Names, trace_back, trace_step
 
 INDENT = "\n        "
 C_FUNCTIONS = {"sigmoid": "sigmoid_", "tanh": "tanh_"}
@@ -26,48 +27,23 @@ def c_source(cell: Cell) -> str:
     )
 
 
-def input_gradients_differ(cell: Cell) -> bool:
-    """Has dL/dx other values than dL/du?"""
-    trace = Trace()
-    gates = trace.values("g", len(cell.GATES))
-    delta, derivatives = trace.values("v", cell.N_STATES), _derivatives(cell, trace)
-    return [name_of(each) for each in cell.input_gradients(derivatives, gates, delta)] != [g.name for g in gates]
-
-
-def _derivatives(cell: Cell, trace: Trace) -> Values:
-    n = cell.N_STATES
-    return cell.derivatives(trace.values("q", cell.N_SAVED), trace.values("before", n), trace.values("after", n))
-
-
 def _step_body(cell: Cell) -> list[str]:
-    n_gates, n_states, trace = len(cell.GATES), cell.N_STATES, Trace()
-    state, saved = cell.step(trace.values("x", n_gates), trace.values("u", n_gates), trace.values("s", n_states))
+    n_gates, step = len(cell.GATES), trace_step(cell)
     return [
         *(f"const float x{g} = x[row + {g} * K];" for g in range(n_gates)),
         *(f"const float u{g} = product[k + {g} * LANES] + bias[row + {g} * K];" for g in range(n_gates)),
-        *_loads("s", "previous", n_states),
-        *_assignments(trace),
-        *_stores("state", state),
-        *_stores("saved", saved),
+        *_loads("s", "previous", cell.N_STATES),
+        *_assignments(step.lines),
+        *_stores("state", step.state),
+        *_stores("saved", step.saved),
     ]
 
 
 def _back_body(cell: Cell) -> list[str]:
     """What a pass does for one unit: value v, the sum of the passes w, the gates' gradients, what is carried on."""
-    n_gates, n = len(cell.GATES), cell.N_STATES
-    trace = Trace()
-    derivatives = _derivatives(cell, trace)
-    value, total = trace.values("v", n), trace.values("w", n)
-    rows = cell.diagonal(derivatives, trace.values("weight", n_gates))
-    selective = [sum(rows[i][j] * value[i] for i in range(n) if not is_zero(rows[i][j])) for j in range(n)]
-    decay = [[trace.value(f"decay{i}{j}") for j in range(n)] for i in range(n)]
-    constant = [sum(decay[i][j] * value[i] for i in range(n)) for j in range(n)]
-    direct = cell.direct(derivatives, value)
-    rest = [trace.apply("-", direct[j], constant[j]) for j in range(n)]
-    of_value = cell.gate_gradients(derivatives, value)
-    of_total = cell.gate_gradients(derivatives, total)
-    inputs = cell.input_gradients(derivatives, of_total, total)
-    stored_inputs = zip(range(n_gates), inputs, strict=True) if input_gradients_differ(cell) else ()
+    n_gates, n, back = len(cell.GATES), cell.N_STATES, trace_back(cell)
+    gates = zip(back.gates_of_total, back.gates_of_value, strict=True)
+    inputs = back.inputs_of_total if back.inputs_differ else ()
     return [
         *_loads("q", "saved", cell.N_SAVED),
         *_loads("before", "before", n),
@@ -80,12 +56,12 @@ def _back_body(cell: Cell) -> list[str]:
             for i in range(n)
         ),
         *(f"const float w{i} = summed[unit + {i} * D] + v{i};" for i in range(n)),
-        *_assignments(trace),
-        *(f"carry[unit + {j} * D] = selective ? {name_of(selective[j])} : {name_of(constant[j])};" for j in range(n)),
-        *_stores("delta", total),
-        *(f"gates[row + {g} * K] = last ? {name_of(of_total[g])} : {name_of(of_value[g])};" for g in range(n_gates)),
-        *(f"if (last) inputs[row + {g} * K] = {name_of(each)};" for g, each in stored_inputs),
-        *(f"if (rests && !last) rest[unit + {j} * D] = {name_of(rest[j])};" for j in range(n)),
+        *_assignments(back.lines),
+        *(f"carry[unit + {j} * D] = selective ? {back.selective[j]} : {back.constant[j]};" for j in range(n)),
+        *_stores("delta", tuple(f"w{i}" for i in range(n))),
+        *(f"gates[row + {g} * K] = last ? {of_total} : {of_value};" for g, (of_total, of_value) in enumerate(gates)),
+        *(f"if (last) inputs[row + {g} * K] = {each};" for g, each in enumerate(inputs)),
+        *(f"if (rests && !last) rest[unit + {j} * D] = {back.rest[j]};" for j in range(n)),
         *(f"added += v{i} * v{i}; total += w{i} * w{i};" for i in range(n)),
     ]
 
@@ -94,12 +70,12 @@ def _loads(prefix: str, array: str, count: int) -> list[str]:
     return [f"const float {prefix}{i} = {array}[unit + {i} * D];" for i in range(count)]
 
 
-def _stores(array: str, values: Values) -> list[str]:
-    return [f"{array}[unit + {i} * D] = {name_of(value)};" for i, value in enumerate(values)]
+def _stores(array: str, values: Names) -> list[str]:
+    return [f"{array}[unit + {i} * D] = {value};" for i, value in enumerate(values)]
 
 
-def _assignments(trace: Trace) -> list[str]:
-    return [f"const float {name} = {_expression(operation, names)};" for name, operation, names in trace.lines]
+def _assignments(lines: list[Line]) -> list[str]:
+    return [f"const float {name} = {_expression(operation, names)};" for name, operation, names in lines]
 
 
 def _expression(operation: str, names: tuple[str, ...]) -> str:

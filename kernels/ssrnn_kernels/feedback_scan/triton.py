@@ -11,20 +11,20 @@ import triton.language as tl
 from torch import Tensor
 
 from ssrnn_kernels.feedback_scan.shapes import ScanInputs, accumulation_dtype
+from ssrnn_kernels.gpu.triton import INTERPRETED, TRITON_DTYPES
 
 BLOCK_D = 64
 NUM_WARPS = 1
 STAGES = 8
-TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 @triton.jit
-def _read(pointers, inside, TYPE: tl.constexpr):  # type: ignore[no-untyped-def]
+def _read(pointers, inside, TYPE: tl.constexpr):
     return tl.load(pointers, mask=inside, other=0).to(TYPE)
 
 
 @triton.jit
-def _decay_row(row, decay_j, inside, TYPE: tl.constexpr, COUPLED: tl.constexpr):  # type: ignore[no-untyped-def]
+def _decay_row(row, decay_j, inside, TYPE: tl.constexpr, COUPLED: tl.constexpr):
     """decay[i, 0] and decay[i, 1] of the row that the pointers stand at; the first twice where there is one state."""
     to_first = _read(row, inside, TYPE)
     to_second = _read(row + decay_j, inside, TYPE) if COUPLED else to_first
@@ -32,7 +32,7 @@ def _decay_row(row, decay_j, inside, TYPE: tl.constexpr, COUPLED: tl.constexpr):
 
 
 @triton.jit
-def feedback_scan_kernel(  # type: ignore[no-untyped-def]
+def feedback_scan_kernel(
     error, decay, reset, delta_next, delta,
     n_steps, d, n_blocks,
     error_b, error_t, error_s, error_d,
@@ -79,9 +79,6 @@ def feedback_scan_kernel(  # type: ignore[no-untyped-def]
             starts = tl.load(reset + b * reset_b + t * reset_t)
             flow_0 = tl.where(starts, 0.0, flow_0)
             flow_1 = tl.where(starts, 0.0, flow_1)
-
-
-INTERPRETED = not isinstance(feedback_scan_kernel, triton.runtime.JITFunction)
 
 
 def scan_triton_into(inputs: ScanInputs, delta_BTSD: Tensor) -> None:

@@ -1,0 +1,67 @@
+"""A cell's Triton device functions, made once of its traced programs, and what the ops' kernels share.
+
+Imports triton. Values of a block of units come and go as tuples, one a gate, state or saved value."""
+
+import functools
+import linecache
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from ssrnn_kernels.cell import cell_name
+from ssrnn_kernels.gpu.source import triton_source
+from ssrnn_kernels.unit_programs import trace_back
+
+TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
+
+
+@triton.jit
+def sigmoid(x):
+    return 1.0 / (1.0 + tl.exp(-x))
+
+
+@triton.jit
+def tanh(x):
+    return 1.0 - 2.0 / (tl.exp(2.0 * x) + 1.0)
+
+
+@triton.jit
+def load_values(pointers, step, inside, COUNT: tl.constexpr, TYPE: tl.constexpr):
+    """COUNT blocks of values, `step` apart; zeros outside."""
+    values = ()
+    for index in tl.static_range(COUNT):
+        values = values + (tl.load(pointers + index * step, mask=inside, other=0).to(TYPE),)
+    return values
+
+
+@triton.jit
+def store_values(pointers, step, values, inside, COUNT: tl.constexpr):
+    for index in tl.static_range(COUNT):
+        tl.store(pointers + index * step, values[index], mask=inside)
+
+
+INTERPRETED = not isinstance(sigmoid, triton.runtime.JITFunction)
+
+
+@dataclass(frozen=True)
+class DeviceFunctions:
+    """A cell's functions as Triton has them (gpu/source.py)."""
+
+    step: Any
+    back: Any
+    inputs_differ: bool  # has dL/dx other values than dL/du?
+
+
+@functools.cache
+def device_functions(cell: Any) -> DeviceFunctions:
+    """Those of a cell.
+
+    Triton reads a function's text again when it compiles: linecache has it, under a name that is no file's."""
+    text, name = triton_source(cell), f"<ssrnn_kernels.gpu {cell_name(cell)}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    module: dict[str, Any] = {"__name__": f"ssrnn_kernels.gpu.{cell_name(cell)}"}
+    exec(compile(text, name, "exec"), module)
+    return DeviceFunctions(module["step"], module["back"], trace_back(cell).inputs_differ)
