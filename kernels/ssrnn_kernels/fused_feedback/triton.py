@@ -16,7 +16,7 @@ from ssrnn_kernels.fused_feedback.window import Window
 from ssrnn_kernels.gpu.triton import TRITON_DTYPES, device_functions, load_values, store_values
 
 BLOCK_D = 64
-NUM_WARPS = 2
+NUM_WARPS = 1  # two units a thread: of 16-bit values cp.async takes no fewer than two
 STAGES = 3
 
 
