@@ -115,16 +115,11 @@ class Engine:
     @torch.no_grad()
     def _calibrate(self, batch: Batch, state: State) -> None:
         """The first value of a calibrated decay: a forward over the first global batch; no other rule needs it."""
-        layers = [layer for layer in self.model.recurrent_layers if layer.feedback.calibrates]
-        if not layers:
+        if not any(layer.calibrates for layer in self.steering.layers):
             return
-        for layer in layers:
-            layer.feedback.observing = True
-        for span in self.micro.spans():
-            self._forward(batch, span, tuple(layer[span] for layer in state))
-        for layer in layers:
-            layer.feedback.observing = False
-        self.steering.recalibrate()
+        with self.steering.observed():
+            for span in self.micro.spans():
+                self._forward(batch, span, tuple(layer[span] for layer in state))
 
     @contextmanager
     def whole_parameters(self) -> Iterator[list[nn.Parameter]]:

@@ -2,6 +2,8 @@
 
 Plain tensors beside the module, not buffers: DeepSpeed would cast a buffer to bf16, and λ near 1 needs float32."""
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -60,7 +62,9 @@ class LayerFeedback:
     def decay_for(self, error: Tensor) -> Tensor:
         """The decay (N, N, D), or a dense one (S, S), where the error is; float64 for a float64 error."""
         if self.decay is None:
-            raise RuntimeError("a calibrated decay is used before its first value: call Engine.calibrate first")
+            raise RuntimeError(
+                "a calibrated decay has no value yet: in a loop of your own Steering.observed gives it (docs/method.md)"
+            )
         self.decay = self.decay.to(error.device)
         return self.decay.to(error.dtype) if self.is_dense or error.dtype == torch.float64 else self.decay
 
@@ -69,9 +73,11 @@ class LayerFeedback:
         norms = torch.stack([last, before, total, torch.zeros_like(last)]).double()
         self.increments_4 = self.increments_4.to(norms.device) + norms * norms
 
-    def saw_a_sweep_diverge(self) -> None:
-        """Count a backward whose sweeps grew instead of shrinking."""
+    def saw_sweeps_grow(self) -> None:
+        """Count a backward in which sweeps grew instead of shrinking, and say so once."""
         self.increments_4[3] += 1
+        instead = "go by BPTT" if self.is_auto else "do without the sweeps that grow"
+        warnings.warn(f"refinement grows instead of shrinking: the sequences concerned {instead}", stacklevel=2)
 
     def saw_diagonal(self, diagonal: Tensor, reset_TB: Tensor | None) -> None:
         """Add the diagonal (T, B, …, D) of a window's Jacobians, without its first step and documents' starts."""

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from ssrnn_dist.feedback.layer_feedback import LayerFeedback
-from ssrnn_dist.feedback.once import refuse_double_backward, refuse_function_transforms
+from ssrnn_dist.feedback.once import (
+    refuse_batched_gradients,
+    refuse_double_backward,
+    refuse_function_transforms,
+    refuse_tangents,
+    refuse_tracing,
+)
 from ssrnn_dist.feedback.solve import solve_feedback
 from ssrnn_kernels.cell import Cell
 from ssrnn_kernels.fused_feedback import Window
@@ -42,7 +48,9 @@ def _run(
     reset_TB: Tensor | None,
 ) -> Tensor:
     refuse_function_transforms()
+    refuse_tracing()
     tensors = (inputs_TBR, weight_hh_RK, bias_hh_R, state_BS)
+    refuse_tangents(*tensors)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return _Recurrence.apply(*tensors, reset_TB, cell, feedback)
     trajectory = recur(cell, *tensors, reset_TB, save=feedback.observing)
@@ -79,6 +87,7 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, error_TBS: Tensor) -> tuple[Tensor | None, ...]:
         refuse_double_backward()
+        refuse_batched_gradients(error_TBS)
         states, saved, weight_hh_RK, reset_TB = ctx.saved_tensors
         window = _window(ctx.cell, Trajectory(states, saved), weight_hh_RK, reset_TB)
         wants_inputs, wants_weight, wants_bias, wants_state = ctx.needs_input_grad[:4]

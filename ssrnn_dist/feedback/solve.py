@@ -40,24 +40,37 @@ def _refined(
     """Σ_k u_k with u_0 = scan(e), u_k = scan(shift(R u_{k−1})): K sweeps towards the fixed point, which is BPTT.
 
     decay None: the Jacobian's own diagonal, and R u is W° times the gates' gradients.
-    A sweep that adds more than the scan itself diverges: it is left out, and those after it, unless all T will run.
-    `auto`, which promises a tolerance, goes back step by step then."""
+    A sweep that adds more to a sequence than the scan itself diverges: that sequence does without it and those after
+    it, unless all T will run. `auto`, which promises a tolerance, takes it back step by step then."""
     if feedback.goes_by_bptt:
         return exact_feedback(window, error_TBS)
     weight_RK = window.weights_beside_the_diagonal() if decay_NND is None else window.weight_hh_RK
     feedback_pass = feedback_pass_for(window, error_TBS)
     done = feedback_pass(window, decay_NND, error_TBS, last=sweeps == 0)
-    most = done.increment if sweeps < window.n_steps - 1 else torch.finfo(done.increment.dtype).max
+    scanned_B, shrinks_B = done.increment_B, torch.ones_like(done.increment_B, dtype=torch.bool)
+    apart: list[tuple[Tensor, int]] = []  # sequences, and how many sweeps they can make
     for sweep in range(1, sweeps + 1):
         flow_TBD = window.through(done.gates_TBR, weight_RK)
         following = feedback_pass(window, decay_NND, error_TBS, flow_TBD, done, last=sweep == sweeps)
-        if not bool(following.increment <= most):
-            feedback.saw_a_sweep_diverge()
-            if feedback.is_auto:
-                return exact_feedback(window, error_TBS)
-            return _refined(window, error_TBS, decay_NND, feedback, sweep - 1)
+        if sweeps < window.n_steps - 1:
+            grows_B = shrinks_B & ~(following.increment_B <= scanned_B)
+            if bool(grows_B.any()):
+                apart.append((grows_B.nonzero().flatten(), sweep - 1))
+                shrinks_B = shrinks_B & ~grows_B
         if sweep == feedback.sweeps:
-            feedback.saw_increments(following.increment, done.increment, following.total)
+            norms = (following.increment_B, done.increment_B, following.total_B)
+            feedback.saw_increments(*(each.where(shrinks_B, 0.0).norm() for each in norms))
         done = following
     assert done.inputs_TBR is not None
-    return Solved(done.delta_TBS, done.gates_TBR, done.inputs_TBR)
+    solved = Solved(done.delta_TBS, done.gates_TBR, done.inputs_TBR)
+    if apart:
+        feedback.saw_sweeps_grow()
+    for sequences, fewer in apart:
+        part, part_error = window.sequences(sequences), error_TBS[:, sequences]
+        again = (
+            exact_feedback(part, part_error)
+            if feedback.is_auto
+            else _refined(part, part_error, decay_NND, feedback, fewer)
+        )
+        solved.take(sequences, again)
+    return solved

@@ -2,7 +2,8 @@
 
 Imports torch; the sum over ranks is given. Every rank calls the same methods in the same order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -14,11 +15,27 @@ LOOK_EVERY_STEPS = 100  # without probes: how often a layer that does not sweep 
 
 
 class Steering:
-    """The rules of a model's layers from step to step; keeps what they tell until it is logged."""
+    """The rules of a model's layers from step to step; keeps what they tell until it is logged.
 
-    def __init__(self, layers: list[LayerFeedback], sum_over_ranks: Callable[[Tensor], Tensor]) -> None:
-        self.layers, self._sum = layers, sum_over_ranks
+    A layer in a loop of your own needs it for `calibrated` and `auto` (docs/method.md).
+    sum_over_ranks: adds a tensor up over the ranks that train together; None: there is one."""
+
+    def __init__(self, layers: list[LayerFeedback], sum_over_ranks: Callable[[Tensor], Tensor] | None = None) -> None:
+        self.layers, self._sum = layers, sum_over_ranks or (lambda tensor: tensor)
         self._increments = torch.zeros(len(layers), 4, dtype=torch.float64)
+
+    @contextmanager
+    def observed(self) -> Iterator[None]:
+        """Forwards under no_grad while this lasts give calibrated decays their first value."""
+        layers = [layer for layer in self.layers if layer.calibrates]
+        for layer in layers:
+            layer.observing = True
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.observing = False
+        self.recalibrate()
 
     def before_step(self, step: int) -> None:
         """step: optimizer steps done. A layer that `auto` keeps from sweeping looks now and then."""

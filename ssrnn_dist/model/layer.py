@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ssrnn_dist.config.model import FeedbackConfig
 from ssrnn_dist.feedback import LayerFeedback, recurrence
-from ssrnn_kernels.cells import get_cell
+from ssrnn_kernels.cell import Cell, cell_name
+from ssrnn_kernels.cells import CELLS, get_cell
 
 OUTPUTS = ("h", "hc")
 
@@ -49,7 +50,7 @@ class RecurrentLayer(nn.Module):
         if output not in OUTPUTS:
             raise ValueError(f"output: {output!r}; allowed: {', '.join(OUTPUTS)}")
         self.d_input, self.d_state, self.n_heads, self.output = d_input, d_state, n_heads, output
-        self.cell_name, self.cell = cell, get_cell(cell)
+        self.cell_name = cell_name(get_cell(cell))
         self.state_size = self.cell.N_STATES * d_state
         self.d_output = d_state if output == "h" else self.state_size
         self.feedback = LayerFeedback(feedback or FeedbackConfig(), d_state, self.cell.N_STATES)
@@ -60,6 +61,11 @@ class RecurrentLayer(nn.Module):
         self.bias_hh = nn.Parameter(torch.empty(n_rows))
         self.reset_parameters()
 
+    @property
+    def cell(self) -> Cell:
+        """The cell's functions: a module, which a layer that is copied or pickled must not hold."""
+        return CELLS[self.cell_name]
+
     def reset_parameters(self) -> None:
         """torch.nn's initialisation: uniform within ±1/√d_state; within a head, ±1/√(units a head)."""
         for parameter in self.parameters():
@@ -69,7 +75,7 @@ class RecurrentLayer(nn.Module):
     def forward(
         self, x_BTD: Tensor, state_BS: Tensor | None = None, reset_BT: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """y (B, T, d_output) and the state (B, S) after the last step.
+        """y (B, T, d_output) and the state (B, S) after the last step, in memory of its own.
 
         x_BTD: (B, T, d_input); time-major memory is used as it is.  state_BS: before the first step; None: zero.
         reset_BT: bool; true where a step starts a document, from a zero state."""
@@ -78,7 +84,7 @@ class RecurrentLayer(nn.Module):
         if state_BS is None:
             state_BS = inputs_TBR.new_zeros(x_BTD.shape[0], self.state_size)
         if x_BTD.shape[1] == 0:
-            return x_BTD.new_empty(x_BTD.shape[0], 0, self.d_output), state_BS
+            return inputs_TBR[..., : self.d_output].transpose(0, 1), state_BS
         dtype = inputs_TBR.dtype
         states_TBS = recurrence(
             self.cell,
@@ -89,9 +95,14 @@ class RecurrentLayer(nn.Module):
             state_BS.to(dtype),
             None if reset_BT is None else reset_BT.transpose(0, 1),
         )
-        return states_TBS[..., : self.d_output].transpose(0, 1), states_TBS[-1]
+        return states_TBS[..., : self.d_output].transpose(0, 1), states_TBS[-1].clone()
 
     def _check(self, x_BTD: Tensor, state_BS: Tensor | None, reset_BT: Tensor | None) -> None:
+        for name, value in (("x_BTD", x_BTD), ("state", state_BS), ("reset_BT", reset_BT)):
+            if not isinstance(value, Tensor | None):
+                raise ValueError(
+                    f"{name}: a {type(value).__name__}; allowed: a tensor (an LSTM's state is h and c in one)"
+                )
         if x_BTD.dim() != 3 or x_BTD.shape[-1] != self.d_input:
             raise ValueError(f"x_BTD: shape {tuple(x_BTD.shape)}; allowed: (batch, time, {self.d_input})")
         n_batch, n_steps = x_BTD.shape[:2]
@@ -112,9 +123,9 @@ class RecurrentLayer(nn.Module):
         if module.num_layers != 1 or module.bidirectional or not module.bias:
             raise ValueError("module: more than one layer or direction, or no bias; allowed: one of each, with bias")
         layer = cls(module.input_size, module.hidden_size, name, feedback=feedback)
-        layer = layer.to(next(module.parameters()))
+        layer = layer.to(next(module.parameters())).train(module.training)
         for ours, theirs in layer._beside(module):
-            ours.data.copy_(theirs.data)
+            _copy(theirs, ours)
         return layer
 
     def to_torch(self) -> nn.RNNBase:
@@ -123,12 +134,18 @@ class RecurrentLayer(nn.Module):
             came = f"cell {self.cell_name!r} with n_heads {self.n_heads}"
             raise ValueError(f"{came}; allowed for torch.nn: {', '.join(self.TORCH_CLASSES)} with n_heads 1")
         module = self.TORCH_CLASSES[self.cell_name](self.d_input, self.d_state, batch_first=True)
-        module = module.to(self.weight_hh)
+        module = module.to(self.weight_hh).train(self.training)
         for ours, theirs in self._beside(module):
-            theirs.data.copy_(ours.data)
+            _copy(ours, theirs)
         return module
 
     def _beside(self, module: nn.RNNBase) -> list[tuple[Tensor, Tensor]]:
         """Our parameters and torch.nn's, in pairs."""
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         return [(getattr(self, name), getattr(module, f"{name}_l0")) for name in names]
+
+
+def _copy(source: Tensor, target: Tensor) -> None:
+    """A parameter's values, and whether it is trained."""
+    target.data.copy_(source.data)
+    target.requires_grad_(source.requires_grad)

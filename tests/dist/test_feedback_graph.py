@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from ssrnn_dist.feedback import recurrence
@@ -122,10 +123,37 @@ def test_function_transforms_are_refused() -> None:
         torch.func.vmap(lambda each: layer(each)[0])(x.detach()[None])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_batched_gradients_are_refused(dtype: torch.dtype) -> None:
+    layer, x = layer_and_input("gru", FeedbackConfig(), dtype)
+    y, _ = layer(x)
+    with pytest.raises(RuntimeError, match=r"batched gradients .*recurrence_reference"):
+        torch.autograd.grad(y, x, torch.ones(2, *y.shape, dtype=dtype), is_grads_batched=True)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])
+def test_forward_mode_is_refused_where_tangents_would_be_lost(mode) -> None:
+    layer, x = layer_and_input("gru", FeedbackConfig())
+    x = x.detach()
+    with mode(), forward_ad.dual_level():
+        layer(x)  # no tangent, nothing to lose
+        with pytest.raises(RuntimeError, match=r"forward-mode derivatives .*recurrence_reference"):
+            layer(forward_ad.make_dual(x, x))
+
+
+def test_tracing_and_exporting_are_refused() -> None:
+    layer, x = layer_and_input("gru", FeedbackConfig())
+    message = r"torch.jit.trace and torch.export cannot .*recurrence_reference"
+    with pytest.raises(RuntimeError, match=message), torch.no_grad():
+        torch.jit.trace(layer, (x,))
+    with pytest.raises(RuntimeError, match=message):
+        torch.export.export(layer, (x,))
+
+
 @every_rule
 def test_the_saved_tensors_are_those_of_the_method_page(rule: FeedbackConfig) -> None:
     """docs/method.md counts them: a GRU's states and its r, z, n, u_n; an LSTM's two states and four gates; Elman's h."""
-    for cell, per_token in (("gru", 1 + 4), ("lstm", 2 + 4), ("elman", 1)):
+    for cell, per_token in (("gru", 1 + 4), ("lstm", 2 + 4), ("elman", 1), ("ugrnn", 1 + 2)):
         layer, x = layer_and_input(cell, rule)
         sizes: list[int] = []
 

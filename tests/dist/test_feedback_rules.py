@@ -3,7 +3,7 @@
 A cell takes part by standing in ssrnn_kernels/cells: nothing here names one but where it speaks of torch.nn's."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -265,3 +265,25 @@ def test_sweeps_that_diverge_are_left_out_and_counted() -> None:
     whole = case.feedback(FeedbackConfig(**rule, refinements=12))
     assert relative_error(case.gradients(whole), case.bptt()) < 1e-6
     assert whole.take_increments()[3] == 0
+
+
+@pytest.mark.parametrize("refinements", [1, 2, "auto"])
+def test_a_sequences_gradient_does_not_depend_on_those_beside_it(refinements: int | str) -> None:
+    """Where some sequences' sweeps grow and others' do not: the batch's gradient is the sum of the sequences'."""
+    case = problem("elman", n_batch=8, n_steps=12, head_size=32, seed=2, resets=False)
+    case.leaves[1].data *= 3
+    whole = case.feedback(FeedbackConfig(refinements=refinements))
+    with pytest.warns(UserWarning, match="refinement grows"):
+        together = case.gradients(whole)
+    apart = [torch.zeros_like(each) for each in together]
+    growing = 0
+    for b in range(8):
+        alone = case.feedback(whole.config)
+        one = replace(case, leaves=[case.leaves[0][:, b : b + 1], *case.leaves[1:3], case.leaves[3][b : b + 1]])
+        inputs, weight, bias, state = replace(one, weighing=case.weighing[:, b : b + 1]).gradients(alone)
+        apart[0][:, b], apart[3][b] = inputs[:, 0], state[0]
+        apart[1] += weight
+        apart[2] += bias
+        growing += int(alone.take_increments()[3])
+    assert 0 < growing < 8
+    assert relative_error(together, apart) < 1e-12

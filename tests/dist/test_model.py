@@ -1,5 +1,8 @@
 """The recurrent layer and the language model: torch.nn's mathematics, heads, state and resets, errors, loss in chunks."""
 
+import copy
+import io
+
 import pytest
 import torch
 
@@ -77,11 +80,49 @@ def test_windows_carry_the_state_and_resets_cut_it() -> None:
     assert torch.equal(cut[:, 6:], fresh)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_state_is_in_memory_of_its_own(cell: str) -> None:
+    """It outlives the window, which it must not hold, and what is done to it is not done to y."""
+    layer, x = RecurrentLayer(3, 4, cell), torch.randn(2, 9, 3)
+    y, state = layer(x)
+    loss, kept = y.sum(), state.detach()
+    assert kept.untyped_storage().nbytes() == kept.nbytes
+    kept.zero_()
+    loss.backward()
+    with torch.no_grad():
+        y, state = layer(x)
+        before = state.clone()
+        y.zero_()
+    assert torch.equal(state, before)
+
+
+def test_layers_and_models_can_be_copied_and_pickled() -> None:
+    layer, x = RecurrentLayer(3, 4, "lstm", feedback=FeedbackConfig(kind="stationary")), torch.randn(2, 5, 3)
+    file = io.BytesIO()
+    torch.save(layer, file)
+    file.seek(0)
+    for other in (copy.deepcopy(layer), torch.load(file, weights_only=False)):
+        assert torch.equal(other(x)[0], layer(x)[0])
+    copy.deepcopy(small_model())
+
+
+def test_what_is_frozen_in_torchs_module_is_frozen_in_the_layer() -> None:
+    module = torch.nn.GRU(3, 4, batch_first=True).eval()
+    module.weight_hh_l0.requires_grad_(False)
+    layer = RecurrentLayer.from_torch(module)
+    for each in (layer.weight_hh, layer.to_torch().weight_hh_l0):
+        assert not each.requires_grad
+    assert layer.weight_ih.requires_grad
+    assert not layer.training
+    assert not layer.to_torch().training
+
+
 def test_shapes_that_hold_nothing() -> None:
     layer = RecurrentLayer(4, 4)
     y, state = layer(torch.randn(2, 0, 4))
     assert y.shape == (2, 0, 4)
     assert state.shape == (2, 4)
+    y.sum().backward()
     y, state = layer(torch.randn(0, 3, 4), None, torch.zeros(0, 3, dtype=torch.bool))
     y.sum().backward()
     assert float(layer.weight_hh.grad.abs().sum()) == 0
@@ -94,6 +135,7 @@ def test_shapes_that_hold_nothing() -> None:
         (lambda: RecurrentLayer(4, 4, cell="gruu"), f"cell: 'gruu'; allowed: {', '.join(CELLS)}$"),
         (lambda: RecurrentLayer(4, 4)(torch.randn(2, 3, 5)), "x_BTD: shape"),
         (lambda: RecurrentLayer(4, 4)(torch.randn(2, 3, 4), torch.randn(2, 5)), "state: shape"),
+        (lambda: RecurrentLayer(4, 4, "lstm")(torch.randn(2, 3, 4), (1, 2)), "state: a tuple; allowed: a tensor"),
         (lambda: RecurrentLayer(4, 4)(torch.randn(2, 3, 4), None, torch.zeros(2, 3)), "reset_BT: shape"),
         (lambda: RecurrentLayer.from_torch(torch.nn.GRU(2, 2, num_layers=2)), "module: more than one"),
         (lambda: RecurrentLayer.from_torch(torch.nn.RNN(2, 2, nonlinearity="relu")), "allowed: torch.nn.RNN with tanh"),

@@ -94,6 +94,35 @@ def test_nothing_is_hidden_that_is_not_a_number(cell: str) -> None:
     assert recur(CELLS[cell], *tensors, None, save=True).after_TBS.isfinite().all()
 
 
+@needs_a_compiler
+@each_cell
+def test_small_values_keep_their_digits(name: str) -> None:
+    """Near zero tanh is its argument, not what is left of 1 − 1."""
+    tensors, _ = problem(name, 4, 2, 1, 9, 0, False)
+    small = [tensors[0] * 1e-6, tensors[1], tensors[2] * 0, tensors[3] * 1e-6]
+    ours = recur(CELLS[name], *small, None, save=False).after_TBS
+    exact = recurrence_reference(CELLS[name], *(each.double() for each in small))
+    for got, wanted in zip(ours.unflatten(-1, (-1, 9)).unbind(2), exact.unflatten(-1, (-1, 9)).unbind(2), strict=True):
+        assert (got.double() - wanted).norm() < 1e-6 * wanted.norm()
+
+
+@pytest.mark.parametrize(
+    ("changed", "value", "words"),
+    [
+        (1, torch.zeros(9, 3, dtype=torch.float64), "weight_hh: .*float64; allowed: .*float32"),
+        (2, torch.zeros(8), r"bias_hh: shape \(8,\).*allowed: \(9,\)"),
+        (3, torch.zeros(2, 4), r"state: shape \(2, 4\)"),
+        (4, torch.zeros(4, 2, dtype=torch.int64), "reset: .*int64; allowed: .*bool"),
+    ],
+)
+def test_wrong_tensors_are_refused_before_a_kernel_reads_them(changed: int, value: torch.Tensor, words: str) -> None:
+    tensors, reset = problem("gru", 4, 2, 1, 3, 0, True)
+    arguments = [*tensors, reset]
+    arguments[changed] = value
+    with pytest.raises(ValueError, match=words):
+        recur(CELLS["gru"], *arguments, save=True)
+
+
 def test_other_types_and_the_switch_leave_it_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = CELLS["gru"]
     assert library_for(cell, torch.zeros(1, dtype=torch.float64)) is None
@@ -114,6 +143,15 @@ def test_a_machine_without_a_compiler_goes_on(tmp_path, caplog: pytest.LogCaptur
         assert len(caplog.records) == 1
         assert words in caplog.text
         caplog.clear()
+    build._library.cache_clear()
+
+
+@needs_a_compiler
+def test_a_compiler_may_come_with_arguments(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", f"{shutil.which('cc') or shutil.which('gcc')} -DARGUMENT")
+    build._library.cache_clear()
+    assert library_for(CELLS["elman"], torch.zeros(1)) is not None
     build._library.cache_clear()
 
 

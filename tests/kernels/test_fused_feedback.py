@@ -58,7 +58,7 @@ def assert_passes_agree(window: Window, decay: Tensor | None, error: Tensor, our
         last = sweep == sweeps
         mine = ours(window, decay, error, flows[0], mine, last=last)
         theirs = torch_pass(window, decay, error, flows[1], theirs, last=last)
-        for output in ("delta_TBS", "gates_TBR", "inputs_TBR", "rest_TBS", "increment", "total"):
+        for output in ("delta_TBS", "gates_TBR", "inputs_TBR", "rest_TBS", "increment_B", "total_B"):
             got, wanted = getattr(mine, output), getattr(theirs, output)
             assert (got is None) == (wanted is None), output
             if got is not None:

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -81,18 +82,18 @@ def _load(path: Path, inputs_differ: bool) -> Library:
 
 def _compiled(name: str, source: str) -> Path:
     """The path of the library, which other processes may be making, too: it appears whole or not at all."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
+    compiler = shlex.split(os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or "")
+    if not compiler:
         raise FileNotFoundError("no C compiler (cc, gcc or $CC)")
-    what = "\0".join((source, compiler, *FLAGS, torch.__version__, _processor()))
+    what = "\0".join((source, *compiler, *FLAGS, torch.__version__, _processor()))
     target = _cache() / f"{name}-{hashlib.sha256(what.encode()).hexdigest()[:16]}.so"
     if target.exists():
         return target
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         c_file, o_file, so_file = (Path(folder, f"kernels.{suffix}") for suffix in ("c", "o", "so"))
         c_file.write_text(source, encoding="utf-8")
-        _run(compiler, *FLAGS, "-c", str(c_file), "-o", str(o_file))
-        _run(compiler, "-shared", str(o_file), "-o", str(so_file), *_openmp())
+        _run(*compiler, *FLAGS, "-c", str(c_file), "-o", str(o_file))
+        _run(*compiler, "-shared", str(o_file), "-o", str(so_file), *_openmp())
         so_file.replace(target)
     return target
 

@@ -49,7 +49,16 @@ ALWAYS float exp_(float x) {
     return p * power;
 }
 ALWAYS float sigmoid_(float x) { return 1.0f / (1.0f + exp_(-x)); }
-ALWAYS float tanh_(float x) { return 1.0f - 2.0f / (exp_(2.0f * x) + 1.0f); }
+// tanh as in Cephes: an odd polynomial near zero, where the other form would cancel; within 4 ulp.
+ALWAYS float tanh_(float x) {
+    const float z = x * x, far = 1.0f - 2.0f / (exp_(2.0f * x) + 1.0f);
+    float p = -5.70498872745e-3f;
+    p = p * z + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    return z < 0.390625f ? x + x * (z * p) : far;
+}
 
 // ---- The small products of a step. A block is LANES units of one head; a head's last block may be short.
 

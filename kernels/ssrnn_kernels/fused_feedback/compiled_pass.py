@@ -37,8 +37,7 @@ def compiled_pass(
         None if before is None else before.rest_TBS, delta, gates, inputs, rest, squares,
     )  # fmt: skip
     library.pass_back(arguments, decay_NND is None, before is None, last)
-    increment, total = squares.sum(dim=0).sqrt().unbind()
-    return Pass(delta, gates, (gates if inputs is None else inputs) if last else None, rest, increment, total)
+    return Pass(delta, gates, (gates if inputs is None else inputs) if last else None, rest, *squares.sqrt().unbind(1))
 
 
 def pass_arguments(

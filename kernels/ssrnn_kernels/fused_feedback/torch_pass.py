@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from ssrnn_kernels.feedback_scan import feedback_scan
+from ssrnn_kernels.feedback_scan.shapes import accumulation_dtype
 from ssrnn_kernels.fused_feedback.window import Window
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What a pass leaves: the sum of the passes so far, dL/du and dL/dx, and the norms of both parts.
+    """What a pass leaves: the sum of the passes so far, dL/du and dL/dx, and each sequence's norms.
 
     gates_TBR, inputs_TBR: of the sum after the last pass; before it gates_TBR is of this pass's increment alone.
     rest_TBS: before the last pass, with a constant decay, what J carries past W_hh less what the decay did."""
@@ -22,8 +23,8 @@ class Pass:
     gates_TBR: Tensor
     inputs_TBR: Tensor | None
     rest_TBS: Tensor | None
-    increment: Tensor  # ‖what this pass added‖
-    total: Tensor  # ‖the sum‖
+    increment_B: Tensor  # of each sequence ‖what this pass added‖
+    total_B: Tensor  # ‖the sum‖
 
 
 def torch_pass(
@@ -72,6 +73,5 @@ def _scan(window: Window, error_TBS: Tensor, decay_NND: Tensor | None) -> Tensor
     return feedback_scan(error_BTS.unflatten(-1, (n, -1)), decay, reset_BT).flatten(-2).transpose(0, 1)
 
 
-def _norm(values: Tensor) -> Tensor:
-    dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
-    return torch.linalg.vector_norm(values, dtype=dtype)
+def _norm(values_TBS: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(values_TBS, dim=(0, 2), dtype=accumulation_dtype(values_TBS))

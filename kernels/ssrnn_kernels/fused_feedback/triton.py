@@ -124,5 +124,5 @@ def triton_pass(
             SELECTIVE=decay_NND is None, FIRST=before is None, LAST=last, TYPE=TRITON_DTYPES[type_],
             BLOCK_D=BLOCK_D, STAGES=STAGES, num_warps=NUM_WARPS,
         )  # fmt: skip
-    increment, total = squares.sum(dim=0, dtype=torch.float64).sqrt().unbind()
-    return Pass(delta, gates, (gates if inputs is None else inputs) if last else None, rest, increment, total)
+    norms = squares.unflatten(0, (n_batch, n_blocks)).sum(dim=1, dtype=torch.float64).sqrt()
+    return Pass(delta, gates, (gates if inputs is None else inputs) if last else None, rest, *norms.unbind(1))

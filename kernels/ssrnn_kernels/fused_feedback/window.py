@@ -20,6 +20,11 @@ class Solved:
     gates_TBR: Tensor  # dL/du
     inputs_TBR: Tensor  # dL/dx
 
+    def take(self, sequences: Tensor, other: "Solved") -> None:
+        """These sequences from elsewhere, in place."""
+        for ours, theirs in zip(vars(self).values(), vars(other).values(), strict=True):
+            ours[:, sequences] = theirs
+
 
 @dataclass(frozen=True)
 class Window:
@@ -55,6 +60,11 @@ class Window:
         """The window of the first steps alone."""
         reset_TB = None if self.reset_TB is None else self.reset_TB[:count]
         return Window(self.cell, self.states_TBS[: count + 1], self.saved_TBQD[:count], self.weight_hh_RK, reset_TB)
+
+    def sequences(self, which: Tensor) -> "Window":
+        """The window of some of the sequences."""
+        reset_TB = None if self.reset_TB is None else self.reset_TB[:, which]
+        return Window(self.cell, self.states_TBS[:, which], self.saved_TBQD[:, which], self.weight_hh_RK, reset_TB)
 
     def cut(self, flow_TBS: Tensor, first_step: int) -> Tensor:
         """A flow out of the steps from first_step on, zero where a document starts: in place."""

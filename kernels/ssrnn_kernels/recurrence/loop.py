@@ -39,9 +39,11 @@ def recur(
 ) -> Trajectory:
     """Run the cell over a window, as recurrence_reference defines it.
 
-    save: keep what the cell saves of every step for the backward."""
+    save: keep what the cell saves of every step for the backward.
+    ValueError: a tensor of another shape or type than the inputs and the weights ask for."""
     shape = Shape.of(cell, weight_hh_RK)
     n_steps, n_batch, _ = inputs_TBR.shape
+    _check(shape, inputs_TBR, weight_hh_RK, bias_hh_R, state_BS, reset_TB)
     inputs_TBR = inputs_TBR.contiguous()
     states = inputs_TBR.new_empty(n_steps + 1, n_batch, state_BS.shape[-1])
     states[0] = state_BS
@@ -52,6 +54,22 @@ def recur(
     else:
         _torch_forward(cell, shape, inputs_TBR, weight_hh_RK, bias_hh_R, reset_TB, states, saved)
     return Trajectory(states, saved if save else None)
+
+
+def _check(
+    shape: Shape, inputs_TBR: Tensor, weight_hh_RK: Tensor, bias_hh_R: Tensor, state_BS: Tensor, reset_TB: Tensor | None
+) -> None:
+    n_steps, n_batch, _ = inputs_TBR.shape
+    wanted = {
+        "inputs": (inputs_TBR, (n_steps, n_batch, shape.n_rows), inputs_TBR.dtype),
+        "weight_hh": (weight_hh_RK, (shape.n_rows, shape.head_size), inputs_TBR.dtype),
+        "bias_hh": (bias_hh_R, (shape.n_rows,), inputs_TBR.dtype),
+        "state": (state_BS, (n_batch, shape.n_states * shape.n_units), inputs_TBR.dtype),
+        **({} if reset_TB is None else {"reset": (reset_TB, (n_steps, n_batch), torch.bool)}),
+    }
+    for name, (tensor, size, dtype) in wanted.items():
+        if tensor.shape != size or tensor.dtype != dtype:
+            raise ValueError(f"{name}: shape {tuple(tensor.shape)}, {tensor.dtype}; allowed: {size}, {dtype}")
 
 
 def _torch_forward(
