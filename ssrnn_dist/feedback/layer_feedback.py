@@ -73,9 +73,11 @@ class LayerFeedback:
         norms = torch.stack([last, before, total, torch.zeros_like(last)]).double()
         self.increments_4 = self.increments_4.to(norms.device) + norms * norms
 
-    def saw_sweeps_grow(self) -> None:
-        """Count a backward in which sweeps grew instead of shrinking, and say so once."""
-        self.increments_4[3] += 1
+    def saw_sweeps_grow(self, all_in_all: bool) -> None:
+        """Some sequences' sweeps grew: say so once, and count the backward if all in all they did.
+
+        A sequence or two are solved apart; where the sum over sequences grows, `auto` changes its ways."""
+        self.increments_4[3] += all_in_all
         instead = "go by BPTT" if self.is_auto else "do without the sweeps that grow"
         warnings.warn(f"refinement grows instead of shrinking: the sequences concerned {instead}", stacklevel=2)
 

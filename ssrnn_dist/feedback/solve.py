@@ -49,6 +49,7 @@ def _refined(
     done = feedback_pass(window, decay_NND, error_TBS, last=sweeps == 0)
     scanned_B, shrinks_B = done.increment_B, torch.ones_like(done.increment_B, dtype=torch.bool)
     apart: list[tuple[Tensor, int]] = []  # sequences, and how many sweeps they can make
+    all_in_all_it_grows = False
     for sweep in range(1, sweeps + 1):
         flow_TBD = window.through(done.gates_TBR, weight_RK)
         following = feedback_pass(window, decay_NND, error_TBS, flow_TBD, done, last=sweep == sweeps)
@@ -56,6 +57,7 @@ def _refined(
             grows_B = shrinks_B & ~(following.increment_B <= scanned_B)
             if bool(grows_B.any()):
                 apart.append((grows_B.nonzero().flatten(), sweep - 1))
+                all_in_all_it_grows |= not bool(following.increment_B.where(shrinks_B, 0.0).norm() <= scanned_B.norm())
                 shrinks_B = shrinks_B & ~grows_B
         if sweep == feedback.sweeps:
             norms = (following.increment_B, done.increment_B, following.total_B)
@@ -64,7 +66,7 @@ def _refined(
     assert done.inputs_TBR is not None
     solved = Solved(done.delta_TBS, done.gates_TBR, done.inputs_TBR)
     if apart:
-        feedback.saw_sweeps_grow()
+        feedback.saw_sweeps_grow(all_in_all_it_grows)
     for sequences, fewer in apart:
         part, part_error = window.sequences(sequences), error_TBS[:, sequences]
         again = (

@@ -100,7 +100,7 @@ def test_auto_makes_as_few_sweeps_as_keep_the_tolerance(swept: int, told: Fideli
 def test_a_layer_by_bptt_sweeps_now_and_then_to_see_whether_it_may_again() -> None:
     layer = LayerFeedback(FeedbackConfig(refinements="auto", probe_every=10), d_units=4)
     steering = Steering([layer], sum_over_ranks=lambda sums: sums)
-    layer.saw_sweeps_grow()
+    layer.saw_sweeps_grow(all_in_all=True)
     steering.after_step()
     assert layer.goes_by_bptt
     steering.before_step(9)

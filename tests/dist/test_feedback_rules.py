@@ -286,4 +286,5 @@ def test_a_sequences_gradient_does_not_depend_on_those_beside_it(refinements: in
         apart[2] += bias
         growing += int(alone.take_increments()[3])
     assert 0 < growing < 8
+    assert whole.take_increments()[3] == 0  # all in all they shrink: `auto` does not change its ways for a few
     assert relative_error(together, apart) < 1e-12
