@@ -1,6 +1,6 @@
-"""Cuts a folder's .txt files into documents, one line of JSON each: the study's second text.
+"""Cuts text files, or a folder's .txt files, into documents, one line of JSON each: the study's second text.
 
-    python benchmarks/quality/cut_texts.py FOLDER > corpora/texts.jsonl
+    python benchmarks/quality/cut_texts.py FOLDER_OR_FILE… > corpora/texts.jsonl
     ssrnn bench quality benchmarks/quality/stdlib.yaml --set name=texts --set 'data.build.sources=[corpora/texts.jsonl]'
         --set data.build.holdout=0.1 --set data.index=corpora/texts --out benchmarks/results/quality-texts
 
@@ -32,8 +32,9 @@ def documents(text: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    for path in sorted(Path(sys.argv[1]).glob("*.txt")):
-        for document in documents(path.read_text(encoding="utf-8")):
-            print(json.dumps({"text": document, "from": path.name}, ensure_ascii=False))
+    for given in map(Path, sys.argv[1:]):
+        for path in sorted(given.glob("*.txt")) if given.is_dir() else [given]:
+            for document in documents(path.read_text(encoding="utf-8")):
+                print(json.dumps({"text": document, "from": path.name}, ensure_ascii=False))
