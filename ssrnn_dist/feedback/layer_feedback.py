@@ -114,15 +114,14 @@ class LayerFeedback:
 
 
 def _first_decay(config: FeedbackConfig, n_states: int, d_units: int) -> Tensor | None:
-    """What a decay starts as: λ as a block (N, N, D), a dense matrix (S, S) as the paper draws it, or nothing yet."""
+    """What a decay starts as: λ as a block (N, N, D), a dense matrix (S, S) that is drawn as weights are, or nothing."""
     decay, d_state = config.decay, n_states * d_units
-    generator = torch.Generator().manual_seed(0)
     if decay is None or decay == "calibrated":
         return None
     if decay == "gaussian":
-        return torch.randn(d_state, d_state, generator=generator) / d_state**0.5
+        return torch.randn(d_state, d_state) / d_state**0.5
     if decay == "orthogonal":
-        return torch.linalg.qr(torch.randn(d_state, d_state, generator=generator)).Q
+        return torch.linalg.qr(torch.randn(d_state, d_state)).Q
     if decay == "linspace":
         return _on_the_diagonal(torch.linspace(0, 1, d_state), n_states)
     numbers = torch.tensor(decay, dtype=torch.float32).reshape(-1)

@@ -8,6 +8,7 @@ import torch
 
 from ssrnn_dist.feedback import LayerFeedback
 from ssrnn_dist.model import FeedbackConfig, LanguageModel, ModelConfig, RecurrentLayer
+from ssrnn_dist.model.language_model import count_parameters
 from ssrnn_kernels.cells import CELLS
 
 
@@ -214,3 +215,12 @@ def test_the_same_seed_gives_the_same_model_whatever_came_before() -> None:
     other = small_model(init_seed=1)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not torch.equal(first.embedding.weight, other.embedding.weight)
+
+
+@pytest.mark.parametrize("decay", ["gaussian", "orthogonal"])
+def test_dense_feedback_is_drawn_for_every_layer_and_the_same_again(decay: str) -> None:
+    first, second = (small_model(feedback=FeedbackConfig(kind="stationary", decay=decay)) for _ in range(2))
+    drawn, again = ([layer.feedback.decay for layer in model.recurrent_layers] for model in (first, second))
+    assert not torch.equal(*drawn)
+    assert all(map(torch.equal, drawn, again))
+    assert count_parameters(first.config) == sum(each.numel() for each in first.parameters())
