@@ -18,5 +18,5 @@ def described_machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "git_commit": git_commit(Path(__file__).parent),
+        "git_commit": git_commit(Path(__file__)),
     }

@@ -114,7 +114,7 @@ class LayerFeedback:
 
 
 def _first_decay(config: FeedbackConfig, n_states: int, d_units: int) -> Tensor | None:
-    """What a decay starts as: λ as a block (N, N, D), a dense matrix (S, S) that is drawn as weights are, or nothing."""
+    """What a decay starts as: λ as a block (N, N, D), a dense matrix (S, S), drawn as weights are, or nothing."""
     decay, d_state = config.decay, n_states * d_units
     if decay is None or decay == "calibrated":
         return None

@@ -52,7 +52,7 @@ def without_password(text: str) -> str:
 
 def tags_of(config: RunConfig) -> dict[str, str]:
     """Tags to search runs by; what cannot be found out is left out."""
-    commit = git_commit(Path(__file__).parent)
+    commit = git_commit(Path(__file__))
     tags = {
         "feedback": feedback_rule(config.feedback),
         "git_commit": commit,
@@ -75,10 +75,10 @@ def feedback_rule(feedback: FeedbackConfig) -> str:
     return f"{rule}, {feedback.refinements} {'sweep' if feedback.refinements == 1 else 'sweeps'}"
 
 
-def git_commit(folder: Path) -> str | None:
-    """The commit that this code is of, with `-dirty` where files differ from it; None outside a checkout."""
-    tracked = _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
-    return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") if tracked else None
+def git_commit(source: Path) -> str | None:
+    """The commit that a source file is of, with `-dirty` where files differ from it; None outside a checkout."""
+    tracked = _git(source.parent, "ls-files", "--error-unmatch", source.name)
+    return _git(source.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") if tracked else None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

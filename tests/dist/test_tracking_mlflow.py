@@ -180,7 +180,8 @@ def test_metric_values_leave_out_what_was_not_measured() -> None:
 
 
 def test_facts_outside_a_checkout_have_no_commit(tmp_path: Path) -> None:
-    assert facts.git_commit(tmp_path) is None
+    (tmp_path / "code.py").touch()
+    assert facts.git_commit(tmp_path / "code.py") is None
     assert facts.shortened("x" * 9000) == "x" * (facts.LONGEST_PARAM - 1) + "…"
     tags = facts.tags_of(config_in(tmp_path, feedback={"kind": "stationary", "decay": "calibrated"}))
     assert tags["feedback"] == "stationary (calibrated)"
