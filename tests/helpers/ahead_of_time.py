@@ -18,16 +18,17 @@ def compile_ahead(
     types: Mapping[str, str],
     constants: Mapping[str, Any],
     any_number: Collection[str],
-    num_warps: int,
+    **options: int,
 ) -> Any:
-    """types: of every argument; constants take their place.  any_number: the arguments that 16 need not divide."""
+    """types: of every argument; constants take their place.  any_number: the arguments that 16 need not divide.
+    options: the compiler's, num_warps among them."""
     types = {**types, **dict.fromkeys(constants, "constexpr")}
     places = {name: (place,) for place, name in enumerate(kernel.arg_names)}
     multiples = {
         places[name]: [["tt.divisibility", 16]] for name in types if name not in {*any_number, *constants}
     }  # fmt: skip
     source = ASTSource(kernel, types, {places[name]: value for name, value in constants.items()}, multiples)
-    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": num_warps})
+    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
 
 
 def resource_usage(compiled: Any, folder: Path) -> dict[str, int]:

@@ -50,7 +50,7 @@ def build(arch: int, dtypes: tuple[str, str], coupled: bool, varies: bool, with_
     types |= dict.fromkeys(("error", "delta_next", "delta"), f"*{error_dtype}")
     types |= {"decay": f"*{decay_dtype}", "reset": "*i1"}
     any_number = {"n_steps", "n_blocks", "reset_b", "reset_t"}
-    return compile_ahead(feedback_scan_kernel, arch, types, constants, any_number, NUM_WARPS)
+    return compile_ahead(feedback_scan_kernel, arch, types, constants, any_number, num_warps=NUM_WARPS)
 
 
 @not_interpreted

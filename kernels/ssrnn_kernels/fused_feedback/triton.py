@@ -18,6 +18,7 @@ from ssrnn_kernels.gpu.triton import TRITON_DTYPES, device_functions, load_value
 BLOCK_D = 64
 NUM_WARPS = 1  # two units a thread: of 16-bit values cp.async takes no fewer than two
 STAGES = 3
+MOST_REGISTERS = 64  # a thread: 32 programs then find room on a multiprocessor, the most that it takes
 
 
 @triton.jit
@@ -122,7 +123,7 @@ def triton_pass(
             n_steps, n_batch, shape.n_units, shape.head_size, n_blocks,
             BACK=functions.back, GATES=shape.n_gates, STATES=shape.n_states, SAVED=window.cell.N_SAVED,
             SELECTIVE=decay_NND is None, FIRST=before is None, LAST=last, TYPE=TRITON_DTYPES[type_],
-            BLOCK_D=BLOCK_D, STAGES=STAGES, num_warps=NUM_WARPS,
+            BLOCK_D=BLOCK_D, STAGES=STAGES, num_warps=NUM_WARPS, maxnreg=MOST_REGISTERS,
         )  # fmt: skip
     norms = squares.unflatten(0, (n_batch, n_blocks)).sum(dim=1, dtype=torch.float64).sqrt()
     return Pass(delta, gates, (gates if inputs is None else inputs) if last else None, rest, *norms.unbind(1))
