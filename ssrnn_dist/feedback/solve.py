@@ -68,11 +68,7 @@ def _refined(
     if apart:
         feedback.saw_sweeps_grow(all_in_all_it_grows)
     for sequences, fewer in apart:
-        part, part_error = window.sequences(sequences), error_TBS[:, sequences]
-        again = (
-            exact_feedback(part, part_error)
-            if feedback.is_auto
-            else _refined(part, part_error, decay_NND, feedback, fewer)
-        )
-        solved.take(sequences, again)
+        part = window.sequences(sequences), error_TBS[:, sequences]
+        by_sweeps = not feedback.is_auto
+        solved.take(sequences, _refined(*part, decay_NND, feedback, fewer) if by_sweeps else exact_feedback(*part))
     return solved
