@@ -1,4 +1,4 @@
-"""A pass of feedback by every implementation against torch's, which defines it.
+"""A pass of feedback by every implementation against torch's, which defines it; Triton's forward and BPTT, too.
 
 Triton takes part where it can: on a GPU, or under TRITON_INTERPRET=1 (test_fused_feedback_triton.py starts that)."""
 
@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from windows import each_cell, problem, shapes, shapes_up_to
 
+from ssrnn_kernels.cell import Shape
 from ssrnn_kernels.cells import CELLS
 from ssrnn_kernels.cpu.build import library_for
-from ssrnn_kernels.fused_feedback import Pass, Window, feedback_pass_for
+from ssrnn_kernels.fused_feedback import Pass, Window, exact_feedback, feedback_pass_for
 from ssrnn_kernels.fused_feedback.torch_pass import torch_pass
 from ssrnn_kernels.recurrence import recur
 
@@ -78,7 +79,43 @@ def test_a_pass_is_torchs_pass(implementation: str, name: str, shape: dict, rule
     assert_passes_agree(window, decay, error, pass_of(implementation, window, error), sweeps, far=2e-5)
 
 
-@pytest.mark.skipif(not WITH_TRITON, reason="the compiled kernels are of float32")
+with_triton = pytest.mark.skipif(not WITH_TRITON, reason="Triton runs on a GPU and in its interpreter")
+
+
+@with_triton
+@each_cell
+@given(SHAPES)
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_tritons_forward_is_the_definition(name: str, shape: dict) -> None:
+    from ssrnn_kernels.recurrence.triton import triton_forward
+
+    tensors, reset = problem(name, **shape)
+    inputs, weight, bias, state = (each.to(DEVICE) for each in tensors)
+    reset = None if reset is None else reset.to(DEVICE)
+    cell, wanted = CELLS[name], recur(CELLS[name], inputs, weight, bias, state, reset, save=True)
+    assert wanted.saved_TBQD is not None
+    states, saved = (torch.full_like(each, torch.nan) for each in (wanted.states_TBS, wanted.saved_TBQD))
+    states[0] = state
+    triton_forward(cell, Shape.of(cell, weight), inputs, weight, bias, reset, states, saved)
+    assert torch.allclose(states, wanted.states_TBS, rtol=0, atol=3e-6)
+    assert torch.allclose(saved, wanted.saved_TBQD, rtol=2e-5, atol=3e-6)
+
+
+@with_triton
+@each_cell
+@given(SHAPES)
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_tritons_bptt_is_bptt(name: str, shape: dict) -> None:
+    from ssrnn_kernels.fused_feedback.triton import triton_exact
+
+    window = window_of(name, shape)
+    error = draw(window.states_TBS[1:].shape, shape["seed"] + 1, torch.float32)
+    ours, wanted = triton_exact(window, error), exact_feedback(window, error)
+    for output, value in vars(wanted).items():
+        assert torch.allclose(getattr(ours, output), value, rtol=2e-5, atol=2e-5), output
+
+
+@with_triton
 @each_cell
 @pytest.mark.parametrize(("dtype", "far"), [(torch.float64, 1e-12), (torch.float16, 0.02), (torch.bfloat16, 0.15)])
 def test_triton_computes_in_other_types(name: str, dtype: torch.dtype, far: float) -> None:

@@ -1,4 +1,6 @@
-"""The kernel of a pass without a GPU: run in Triton's interpreter, and compiled ahead of time for each architecture."""
+"""The cells' Triton kernels without a GPU: run in the interpreter, and compiled ahead of time for each architecture.
+
+A pass of feedback, and the two that keep a head's weights on the chip: the forward and BPTT."""
 
 import subprocess
 from collections.abc import Iterator
@@ -17,9 +19,11 @@ from ssrnn_kernels.fused_feedback.triton import (
     MOST_REGISTERS,
     NUM_WARPS,
     STAGES,
+    bptt_kernel,
     feedback_pass_kernel,
 )
-from ssrnn_kernels.gpu.triton import INTERPRETED, device_functions
+from ssrnn_kernels.gpu.triton import BLOCK_B, HEAD_WARPS, INTERPRETED, block_of_head, device_functions
+from ssrnn_kernels.recurrence.triton import recurrence_kernel
 
 PASSES = {  # selective, first, last
     "selective, alone": (True, True, True),
@@ -73,6 +77,42 @@ def test_compiles_ahead_of_time_without_spills(arch: int, dtype: str, which: str
     assert usage["STACK"] == usage["LOCAL"] == 0
     assert 0 < usage["REG"] <= MOST_REGISTERS
     assert "cp.async" in compiled.asm["ptx"], "the loads are not fetched ahead"
+
+
+SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # that a program may take
+HEADS = [("bf16", 16), ("bf16", 64), ("bf16", 128), ("fp32", 32)]
+HEAD_BUILDS = [
+    pytest.param(arch, *each, marks=[] if (arch, each) == (90, ("bf16", 128)) else pytest.mark.long)
+    for arch in (80, 90, 100)
+    for each in HEADS
+    if (arch, each[1]) != (80, 128)  # an LSTM's weights do not fit there
+]
+
+
+@not_interpreted
+@each_cell
+@pytest.mark.parametrize("kernel", [recurrence_kernel, bptt_kernel], ids=["forward", "bptt"])
+@pytest.mark.parametrize(("arch", "dtype", "head_size"), HEAD_BUILDS)
+def test_heads_compile_ahead_of_time_without_spills(
+    arch: int, dtype: str, head_size: int, kernel: Any, name: str, tmp_path: Path
+) -> None:
+    cell, functions = CELLS[name], device_functions(CELLS[name])
+    constants = {
+        "GATES": len(cell.GATES), "STATES": cell.N_STATES, "SAVED": cell.N_SAVED,
+        "TYPE": tl.float32, "BLOCK_B": BLOCK_B, "BLOCK_K": block_of_head(head_size),
+    }  # fmt: skip
+    if kernel is bptt_kernel:
+        constants |= {"BACK": functions.back, **({} if functions.inputs_differ else {"inputs": None})}
+    else:
+        constants |= {"STEP": functions.step, "SAVES": True}
+    any_number = {"n_steps", "n_batch"}
+    types = dict.fromkeys(kernel.arg_names, f"*{dtype}") | {"reset": "*i1"}
+    types |= dict.fromkeys((*any_number, "d", "head_size"), "i32")
+    compiled = compile_ahead(kernel, arch, types, constants, any_number, num_warps=HEAD_WARPS)
+    usage = resource_usage(compiled, tmp_path)
+    assert usage["STACK"] == usage["LOCAL"] == 0
+    assert compiled.metadata.shared <= SHARED_BYTES[arch]
+    assert ("mma" in compiled.asm["ptx"]) == (dtype == "bf16"), "products of bf16 are the matrix units' work"
 
 
 def test_the_interpreter_agrees_with_torch(interpreter: "subprocess.Popen[str]") -> None:

@@ -17,6 +17,11 @@ from ssrnn_kernels.unit_programs import trace_back
 
 TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
+# Kernels that keep a head's weights on the chip:
+MOST_HEAD_SIZE = 128  # of bf16 weights, in the shared memory of sm_90 and later; 64 in that of sm_80
+BLOCK_B = 16  # sequences of a program: the fewest rows that a matrix unit takes
+HEAD_WARPS = 8
+
 
 @triton.jit
 def sigmoid(x):
@@ -47,6 +52,11 @@ def load_values(pointers, step, inside, COUNT: tl.constexpr, TYPE: tl.constexpr)
 def store_values(pointers, step, values, inside, COUNT: tl.constexpr):
     for index in tl.static_range(COUNT):
         tl.store(pointers + index * step, values[index], mask=inside)
+
+
+def block_of_head(head_size: int) -> int:
+    """The units that such a kernel works on; a matrix unit takes no fewer than 16."""
+    return max(16, triton.next_power_of_2(head_size))
 
 
 INTERPRETED = not isinstance(sigmoid, triton.runtime.JITFunction)
