@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssrnn_kernels.cpu.build import Library, kernel_arguments
-from ssrnn_kernels.fused_feedback.torch_pass import Pass
+from ssrnn_kernels.fused_feedback.torch_pass import Pass, room_for_pass
 from ssrnn_kernels.fused_feedback.window import Window
 
 
@@ -22,16 +22,11 @@ def compiled_pass(
     *,
     last: bool,
 ) -> Pass:
-    """torch_pass, in one walk back in time that keeps the derivatives in registers.
-
-    The pass before is overwritten: its gates went through the weights already, and its sum grows in place."""
+    """torch_pass, in one walk back in time that keeps the derivatives in registers; the pass before is overwritten."""
     shape, error_TBS = window.shape, error_TBS.contiguous()
-    n_steps, n_batch, _ = error_TBS.shape
-    delta = torch.empty_like(error_TBS) if before is None else before.delta_TBS
-    gates = error_TBS.new_empty(n_steps, n_batch, shape.n_rows) if before is None else before.gates_TBR
-    inputs = torch.empty_like(gates) if last and library.inputs_differ else None
-    rest = torch.empty_like(error_TBS) if decay_NND is not None and not last else None
-    squares = torch.zeros(n_batch, 2, dtype=torch.float64)
+    asked = {"inputs": last and library.inputs_differ, "rest": decay_NND is not None and not last}
+    delta, gates, inputs, rest = room_for_pass(window, error_TBS, before, **asked)
+    squares = torch.zeros(error_TBS.shape[1], 2, dtype=torch.float64)
     arguments = pass_arguments(
         window, torch.stack(shape.own_weights(window.weight_hh_RK)), decay_NND, error_TBS, flow_TBD,
         None if before is None else before.rest_TBS, delta, gates, inputs, rest, squares,

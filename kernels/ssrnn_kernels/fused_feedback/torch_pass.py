@@ -27,6 +27,18 @@ class Pass:
     total_B: Tensor  # ‖the sum‖
 
 
+def room_for_pass(
+    window: Window, error_TBS: Tensor, before: Pass | None, *, inputs: bool, rest: bool
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Where a kernel writes δ's sum, dL/du, and where they are asked for dL/dx and the rest.
+
+    The pass before is overwritten: its gates went through the weights already, and its sum grows in place."""
+    n_steps, n_batch, _ = error_TBS.shape
+    delta = torch.empty_like(error_TBS) if before is None else before.delta_TBS
+    gates = error_TBS.new_empty(n_steps, n_batch, window.shape.n_rows) if before is None else before.gates_TBR
+    return delta, gates, torch.empty_like(gates) if inputs else None, torch.empty_like(error_TBS) if rest else None
+
+
 def torch_pass(
     window: Window,
     decay_NND: Tensor | None,

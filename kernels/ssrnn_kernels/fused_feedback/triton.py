@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ssrnn_kernels.feedback_scan.shapes import accumulation_dtype
-from ssrnn_kernels.fused_feedback.torch_pass import Pass
+from ssrnn_kernels.fused_feedback.torch_pass import Pass, room_for_pass
 from ssrnn_kernels.fused_feedback.window import Solved, Window
 from ssrnn_kernels.gpu.triton import (
     BLOCK_B,
@@ -182,14 +182,12 @@ def triton_pass(
     *,
     last: bool,
 ) -> Pass:
-    """torch_pass in one kernel. The pass before is overwritten: its sum grows in place."""
+    """torch_pass in one kernel; the pass before is overwritten."""
     shape, error_TBS = window.shape, error_TBS.contiguous()
     functions = device_functions(window.cell)  # type: ignore[arg-type]  # a module is hashable
     n_steps, n_batch, d_state = error_TBS.shape
-    delta = torch.empty_like(error_TBS) if before is None else before.delta_TBS
-    gates = error_TBS.new_empty(n_steps, n_batch, shape.n_rows) if before is None else before.gates_TBR
-    inputs = torch.empty_like(gates) if last and functions.inputs_differ else None
-    rest = torch.empty_like(error_TBS) if decay_NND is not None and not last else None
+    asked = {"inputs": last and functions.inputs_differ, "rest": decay_NND is not None and not last}
+    delta, gates, inputs, rest = room_for_pass(window, error_TBS, before, **asked)
     n_blocks = triton.cdiv(shape.n_units, BLOCK_D)
     type_ = accumulation_dtype(error_TBS)
     squares = error_TBS.new_empty(n_batch * n_blocks, 2, dtype=type_)
