@@ -35,6 +35,7 @@ COMMON_ENVIRONMENT = {
     "RAY_agent_register_timeout_ms": "120000",  # a busy machine takes longer than Ray's 30 s to import its agent
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # Ray Train's thread may call once more after the end: no second Ray for it
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # Ray's own cries between our lines; its log files have them
@@ -45,6 +46,7 @@ COMMON_ENVIRONMENT = {
 CLUSTER_KEYS = (
     "RAY_CHDIR_TO_TRIAL_DIR",
     "RAY_DEDUP_LOGS_SKIP_REGEX",
+    "RAY_ENABLE_AUTO_CONNECT",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
     "RAY_USAGE_STATS_ENABLED",
 )

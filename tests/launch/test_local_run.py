@@ -6,13 +6,24 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.launching import Running, beyond_loopback, only_json, ssrnn, still_alive, tiny, write_config
+from tests.helpers.launching import (
+    REPOSITORY,
+    Running,
+    beyond_loopback,
+    environment,
+    only_json,
+    ssrnn,
+    still_alive,
+    tiny,
+    write_config,
+)
 
 ONE_RANK_FAILED = r"worker [01] failed: its process ended"
 SUMMARY_KEYS = {
@@ -88,6 +99,16 @@ def test_what_only_a_worker_finds_wrong_is_one_line_and_no_restart(corpus: Path,
     assert ended.stderr.startswith(f"error: {shard}")
     assert len(ended.stderr.splitlines()) == 1
     assert "failed" not in ended.stdout
+
+
+def test_a_call_after_the_end_starts_no_second_ray(tmp_path: Path) -> None:
+    script = REPOSITORY / "tests/helpers/call_after_the_end.py"
+    ended = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=100
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split("\n") == ["RaySystemError", "no Ray", ""]
+    assert ended.stderr == ""
 
 
 @pytest.mark.long
