@@ -1,8 +1,11 @@
 """The recurrences and their feedback: one folder an op. Imports torch; triton only when a kernel is asked for.
 
-Eager on purpose: the op and its folder share the name `feedback_scan`, and the op must be the one bound here,
-whatever was imported first. Of the folder, import names (`from ssrnn_kernels.feedback_scan.reference import …`)."""
+Eager on purpose: an op and its folder share their name, and the op must be the one bound here, whatever was imported
+first. Of a folder, import names (`from ssrnn_kernels.feedback_scan.reference import …`)."""
 
 from ssrnn_kernels.feedback_scan import feedback_scan
+from ssrnn_kernels.fused_bptt import fused_bptt
+from ssrnn_kernels.fused_feedback import fused_feedback
+from ssrnn_kernels.fused_recurrence import fused_recurrence
 
-__all__ = ["feedback_scan"]
+__all__ = ["feedback_scan", "fused_bptt", "fused_feedback", "fused_recurrence"]

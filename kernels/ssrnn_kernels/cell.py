@@ -3,6 +3,7 @@
 Imports torch only. T time, B batch, H heads, G gates, K units a head, D = H·K units, N states a unit, S = N·D.
 Rows of the weights and the last axis of pre-activations: head, gate, unit; with one head that is torch.nn's order."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +22,15 @@ def with_tensors(values: Values, like: Tensor) -> list[Tensor]:
     """The values, with a tensor of zeros where the number 0 stands."""
     zeros = like.new_zeros(()).expand_as(like)
     return [zeros if is_zero(value) else value for value in values]
+
+
+def check_tensors(wanted: Mapping[str, tuple[Tensor, tuple[int, ...], torch.dtype]], device: torch.device) -> None:
+    """ValueError names the first tensor that is not of its shape and type, or elsewhere."""
+    for name, (tensor, shape, dtype) in wanted.items():
+        if tensor.shape != shape or tensor.dtype != dtype:
+            raise ValueError(f"{name}: shape {tuple(tensor.shape)}, {tensor.dtype}; allowed: {shape}, {dtype}")
+        if tensor.device != device:
+            raise ValueError(f"{name}: on {tensor.device}; allowed: {device}, where the others are")
 
 
 def cell_name(cell: "Cell") -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-REFERENCE = "use ssrnn_kernels.recurrence.recurrence_reference, which autograd can follow"
+REFERENCE = "use ssrnn_kernels.fused_recurrence.recurrence_reference, which autograd can follow"
 
 
 def refuse_double_backward() -> None:

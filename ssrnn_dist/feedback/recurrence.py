@@ -17,8 +17,8 @@ from ssrnn_dist.feedback.once import (
 )
 from ssrnn_dist.feedback.solve import solve_feedback
 from ssrnn_kernels.cell import Cell
-from ssrnn_kernels.fused_feedback import Window
-from ssrnn_kernels.recurrence import Trajectory, recur
+from ssrnn_kernels.fused_recurrence import Trajectory, recur
+from ssrnn_kernels.window import Window
 
 
 def recurrence(

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from ssrnn_dist.feedback.layer_feedback import LayerFeedback
-from ssrnn_kernels.fused_feedback import Solved, Window, exact_feedback, feedback_pass_for
+from ssrnn_kernels.fused_bptt import exact_feedback
+from ssrnn_kernels.fused_feedback import refine
+from ssrnn_kernels.window import Solved, Window
 
 
 def solve_feedback(window: Window, error_TBS: Tensor, feedback: LayerFeedback) -> Solved:
@@ -37,38 +39,38 @@ def _dense(window: Window, error_TBS: Tensor, matrix_SS: Tensor) -> Tensor:
 def _refined(
     window: Window, error_TBS: Tensor, decay_NND: Tensor | None, feedback: LayerFeedback, sweeps: int
 ) -> Solved:
-    """Σ_k u_k with u_0 = scan(e), u_k = scan(shift(R u_{k−1})): K sweeps towards the fixed point, which is BPTT.
+    """The sweeps that shrink: a sequence whose sweeps grow does without those that do, unless all T will run.
 
-    decay None: the Jacobian's own diagonal, and R u is W° times the gates' gradients.
-    A sweep that adds more to a sequence than the scan itself diverges: that sequence does without it and those after
-    it, unless all T will run. `auto`, which promises a tolerance, takes it back step by step then."""
+    `auto`, which promises a tolerance, takes such a sequence back step by step."""
     if feedback.goes_by_bptt:
         return exact_feedback(window, error_TBS)
-    weight_RK = window.weights_beside_the_diagonal() if decay_NND is None else window.weight_hh_RK
-    feedback_pass = feedback_pass_for(window, error_TBS)
-    done = feedback_pass(window, decay_NND, error_TBS, last=sweeps == 0)
-    scanned_B, shrinks_B = done.increment_B, torch.ones_like(done.increment_B, dtype=torch.bool)
-    apart: list[tuple[Tensor, int]] = []  # sequences, and how many sweeps they can make
-    all_in_all_it_grows = False
-    for sweep in range(1, sweeps + 1):
-        flow_TBD = window.through(done.gates_TBR, weight_RK)
-        following = feedback_pass(window, decay_NND, error_TBS, flow_TBD, done, last=sweep == sweeps)
-        if sweeps < window.n_steps - 1:
-            grows_B = shrinks_B & ~(following.increment_B <= scanned_B)
-            if bool(grows_B.any()):
-                apart.append((grows_B.nonzero().flatten(), sweep - 1))
-                all_in_all_it_grows |= not bool(following.increment_B.where(shrinks_B, 0.0).norm() <= scanned_B.norm())
-                shrinks_B = shrinks_B & ~grows_B
-        if sweep == feedback.sweeps:
-            norms = (following.increment_B, done.increment_B, following.total_B)
-            feedback.saw_increments(*(each.where(shrinks_B, 0.0).norm() for each in norms))
-        done = following
-    assert done.inputs_TBR is not None
-    solved = Solved(done.delta_TBS, done.gates_TBR, done.inputs_TBR)
-    if apart:
-        feedback.saw_sweeps_grow(all_in_all_it_grows)
-    for sequences, fewer in apart:
+    done = refine(window, error_TBS, decay_NND, sweeps)
+    if sweeps == 0:
+        return done.solved
+    shrinks_KB = shrinking(done.increments_KB)
+    if sweeps >= window.n_steps - 1:  # however they go, they end at BPTT
+        shrinks_KB = torch.ones_like(shrinks_KB)
+    if sweeps == feedback.sweeps:
+        norms = (done.increments_KB[-1], done.increments_KB[-2], done.total_B)
+        feedback.saw_increments(*(each.where(shrinks_KB[-1], 0.0).norm() for each in norms))
+    if bool(shrinks_KB.all()):
+        return done.solved
+    feedback.saw_sweeps_grow(grows_all_in_all(done.increments_KB, shrinks_KB))
+    can_make_B = shrinks_KB.sum(dim=0) - 1
+    for fewer in can_make_B[can_make_B < sweeps].unique().tolist():
+        sequences = (can_make_B == fewer).nonzero().flatten()
         part = window.sequences(sequences), error_TBS[:, sequences]
-        by_sweeps = not feedback.is_auto
-        solved.take(sequences, _refined(*part, decay_NND, feedback, fewer) if by_sweeps else exact_feedback(*part))
-    return solved
+        apart = exact_feedback(*part) if feedback.is_auto else refine(*part, decay_NND, fewer).solved
+        done.solved.take(sequences, apart)
+    return done.solved
+
+
+def shrinking(increments_KB: Tensor) -> Tensor:
+    """(K + 1, B) bool: has no sweep up to this one added more to the sequence than the scan itself did?"""
+    return ~(~(increments_KB <= increments_KB[0])).cummax(dim=0).values
+
+
+def grows_all_in_all(increments_KB: Tensor, shrinks_KB: Tensor) -> bool:
+    """Does a sweep add more than the scan to all sequences together, but for those that grew before?"""
+    together_K = increments_KB[1:].where(shrinks_KB[:-1], 0.0).norm(dim=1)
+    return not bool((together_K <= increments_KB[0].norm()).all())

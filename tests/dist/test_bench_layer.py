@@ -6,7 +6,8 @@ import torch
 from ssrnn_dist.bench.layer import BASELINE, PAPER, RULES, Case, as_row, measure
 from ssrnn_dist.feedback import solve
 from ssrnn_dist.problems import RunFailed
-from ssrnn_kernels.fused_feedback import Solved, Window, exact_feedback
+from ssrnn_kernels.fused_bptt import exact_feedback
+from ssrnn_kernels.window import Solved, Window
 
 
 @pytest.mark.parametrize("cell", ["elman", "gru", "lstm"])

@@ -15,7 +15,7 @@ from ssrnn_dist.feedback import LayerFeedback, recurrence
 from ssrnn_dist.feedback.fidelity import BY_BPTT, fidelity
 from ssrnn_dist.model import FeedbackConfig
 from ssrnn_kernels.cells import CELLS
-from ssrnn_kernels.recurrence import recurrence_reference
+from ssrnn_kernels.fused_recurrence import recurrence_reference
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from worlds import ROOT
 
 
 @contextmanager
-def interpreted_tests(path: Path) -> Iterator["subprocess.Popen[str]"]:
+def interpreted_tests(path: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
     """The file's tests with "triton" in their names, running; whatever is left of them is killed in the end."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "triton", str(path)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "triton", *options, str(path)]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -25,7 +25,7 @@ def interpreted_tests(path: Path) -> Iterator["subprocess.Popen[str]"]:
         process.wait()
 
 
-def assert_passed(process: "subprocess.Popen[str]") -> None:
-    output, _ = process.communicate(timeout=300)
+def assert_passed(process: "subprocess.Popen[str]", seconds: float = 300) -> None:
+    output, _ = process.communicate(timeout=seconds)
     assert process.returncode == 0, output
     assert "skipped" not in output, output

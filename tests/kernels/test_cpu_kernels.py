@@ -15,8 +15,9 @@ from windows import each_cell, problem, shapes
 from ssrnn_kernels.cells import CELLS
 from ssrnn_kernels.cpu import build
 from ssrnn_kernels.cpu.build import library_for
-from ssrnn_kernels.fused_feedback import Window, exact_feedback
-from ssrnn_kernels.recurrence import recur, recurrence_reference
+from ssrnn_kernels.fused_bptt import exact_feedback
+from ssrnn_kernels.fused_recurrence import recur, recurrence_reference
+from ssrnn_kernels.window import Window
 
 needs_a_compiler = pytest.mark.skipif(
     shutil.which("cc") is None and shutil.which("gcc") is None, reason="no C compiler here"

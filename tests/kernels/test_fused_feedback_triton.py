@@ -14,16 +14,16 @@ from interpreted import assert_passed, interpreted_tests
 from windows import each_cell
 
 from ssrnn_kernels.cells import CELLS
+from ssrnn_kernels.fused_bptt.triton import bptt_kernel
 from ssrnn_kernels.fused_feedback.triton import (
     BLOCK_D,
     MOST_REGISTERS,
     NUM_WARPS,
     STAGES,
-    bptt_kernel,
     feedback_pass_kernel,
 )
+from ssrnn_kernels.fused_recurrence.triton import recurrence_kernel
 from ssrnn_kernels.gpu.triton import BLOCK_B, HEAD_WARPS, INTERPRETED, block_of_head, device_functions
-from ssrnn_kernels.recurrence.triton import recurrence_kernel
 
 PASSES = {  # selective, first, last
     "selective, alone": (True, True, True),
@@ -117,3 +117,10 @@ def test_heads_compile_ahead_of_time_without_spills(
 
 def test_the_interpreter_agrees_with_torch(interpreter: "subprocess.Popen[str]") -> None:
     assert_passed(interpreter)
+
+
+@not_interpreted
+@pytest.mark.long
+def test_the_interpreter_agrees_with_torch_in_the_long_tests() -> None:
+    with interpreted_tests(Path(__file__).with_name("test_fused_feedback.py"), "-m", "long") as process:
+        assert_passed(process, seconds=1000)

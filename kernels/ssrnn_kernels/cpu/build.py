@@ -49,6 +49,13 @@ def library_for(cell: Cell, values: Tensor) -> Library | None:
     return _library(cell)  # type: ignore[arg-type]  # a module is hashable
 
 
+def library_of(cell: Cell) -> Library:
+    """The kernels of a cell that has them."""
+    library = _library(cell)  # type: ignore[arg-type]  # a module is hashable
+    assert library is not None
+    return library
+
+
 @functools.cache
 def _library(cell: Any) -> Library | None:
     """None where it cannot be compiled, which is logged once."""

@@ -1,10 +1,9 @@
-"""A pass of feedback back in time, and BPTT, as Triton kernels of any cell: derivatives never go to memory.
+"""A pass of feedback back in time as a Triton kernel of any cell: derivatives never go to memory.
 
 The one file of this op that imports triton. T time, B batch, R rows of the weights, D units, N states a unit, S = N·D.
 
-In a pass a program owns a sequence and a block of units, and walks back in time with what is carried in registers;
-loads, which do not depend on it, are fetched STAGES steps ahead. In BPTT it owns a head and a few sequences, and keeps
-the head's weights on the chip for all T."""
+A program owns a sequence and a block of units, and walks back in time with what is carried in registers; loads, which
+do not depend on it, are fetched STAGES steps ahead."""
 
 import torch
 import triton
@@ -12,17 +11,9 @@ import triton.language as tl
 from torch import Tensor
 
 from ssrnn_kernels.feedback_scan.shapes import accumulation_dtype
-from ssrnn_kernels.fused_feedback.torch_pass import Pass, room_for_pass
-from ssrnn_kernels.fused_feedback.window import Solved, Window
-from ssrnn_kernels.gpu.triton import (
-    BLOCK_B,
-    HEAD_WARPS,
-    TRITON_DTYPES,
-    block_of_head,
-    device_functions,
-    load_values,
-    store_values,
-)
+from ssrnn_kernels.fused_feedback.reference import Pass, room_for_pass
+from ssrnn_kernels.gpu.triton import TRITON_DTYPES, device_functions, load_values, store_values
+from ssrnn_kernels.window import Window
 
 BLOCK_D = 64
 NUM_WARPS = 1  # two units a thread: of 16-bit values cp.async takes no fewer than two
@@ -102,77 +93,6 @@ def feedback_pass_kernel(
     tl.store(squares + 2 * tl.program_id(0) + 1, tl.sum(total))
 
 
-@triton.jit
-def bptt_kernel(
-    states, saved, weights, reset, error, delta, gates, inputs, n_steps, n_batch, d, head_size,
-    BACK: tl.constexpr, GATES: tl.constexpr, STATES: tl.constexpr, SAVED: tl.constexpr, TYPE: tl.constexpr,
-    BLOCK_B: tl.constexpr, BLOCK_K: tl.constexpr,
-):  # fmt: skip
-    """δ_t = e_t + J_{t+1}ᵀ δ_{t+1}. BACK gets no own weights: what it carries is what passes beside W_hh.
-
-    reset and inputs may be None."""
-    head, batch = tl.program_id(0), tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)
-    units = tl.arange(0, BLOCK_K)
-    first_row, first_unit = head * GATES * head_size, head * head_size
-    inside = (batch < n_batch)[:, None] & (units < head_size)[None, :]
-    square = (units < head_size)[:, None] & (units < head_size)[None, :]
-    at_weights = weights + (first_row + units)[:, None] * head_size + units[None, :]
-    matrices = load_values(at_weights, head_size * head_size, square, GATES, weights.dtype.element_ty)
-    zero = tl.zeros([BLOCK_B, BLOCK_K], dtype=TYPE)
-    carry = (zero,) * STATES
-    at_last = (n_steps * n_batch + batch).to(tl.int64)[:, None] * (STATES * d) + first_unit + units[None, :]
-    state_after = load_values(states + at_last, d, inside, STATES, TYPE)
-    for back in tl.range(0, n_steps):
-        here = ((n_steps - 1 - back) * n_batch + batch).to(tl.int64)[:, None]
-        at_states = here * (STATES * d) + first_unit + units[None, :]
-        at_rows = here * (GATES * d) + first_row + units[None, :]
-        starts = tl.zeros([BLOCK_B, 1], dtype=tl.int32)
-        if reset is not None:
-            starts = tl.load(reset + here, mask=(batch < n_batch)[:, None], other=0).to(tl.int32)
-        state_before = load_values(states + at_states, d, inside, STATES, TYPE)
-        gates_saved = load_values(saved + here * (SAVED * d) + first_unit + units[None, :], d, inside, SAVED, TYPE)
-        source = load_values(error + at_states, d, inside, STATES, TYPE)
-        before, value = (), ()
-        for state in tl.static_range(STATES):
-            before = before + (tl.where(starts != 0, 0.0, state_before[state]),)
-            value = value + (source[state] + carry[state],)
-        beside, _, _, _, to_gates, to_inputs = BACK(
-            gates_saved, before, state_after, (zero,) * GATES, (zero,) * (STATES * STATES), value, value
-        )
-        store_values(delta + at_states, d, value, inside, STATES)
-        store_values(gates + at_rows, head_size, to_gates, inside, GATES)
-        if inputs is not None:
-            store_values(inputs + at_rows, head_size, to_inputs, inside, GATES)
-        flow = zero
-        for gate in tl.static_range(GATES):
-            each = to_gates[gate].to(weights.dtype.element_ty)
-            flow += tl.dot(each, matrices[gate], input_precision="ieee", out_dtype=TYPE)
-        onward = ()
-        for state in tl.static_range(STATES):
-            passes_on = beside[state] + flow if state == 0 else beside[state]
-            onward = onward + (tl.where(starts != 0, 0.0, zero + passes_on),)
-        carry, state_after = onward, state_before
-
-
-def triton_exact(window: Window, error_TBS: Tensor) -> Solved:
-    """exact_feedback in one kernel; head sizes up to gpu.triton's MOST_HEAD_SIZE."""
-    shape, error_TBS = window.shape, error_TBS.contiguous()
-    functions = device_functions(window.cell)  # type: ignore[arg-type]  # a module is hashable
-    n_steps, n_batch, _ = error_TBS.shape
-    delta, gates = torch.empty_like(error_TBS), error_TBS.new_empty(n_steps, n_batch, shape.n_rows)
-    inputs = torch.empty_like(gates) if functions.inputs_differ else None
-    reset_TB = None if window.reset_TB is None else window.reset_TB.contiguous()
-    with torch.cuda.device_of(error_TBS):
-        bptt_kernel[(shape.n_heads, triton.cdiv(n_batch, BLOCK_B))](
-            window.states_TBS, window.saved_TBQD, window.weight_hh_RK.contiguous(), reset_TB, error_TBS, delta, gates,
-            inputs, n_steps, n_batch, shape.n_units, shape.head_size,
-            BACK=functions.back, GATES=shape.n_gates, STATES=shape.n_states, SAVED=window.cell.N_SAVED,
-            TYPE=TRITON_DTYPES[accumulation_dtype(error_TBS)], BLOCK_B=BLOCK_B, BLOCK_K=block_of_head(shape.head_size),
-            num_warps=HEAD_WARPS,
-        )  # fmt: skip
-    return Solved(delta, gates, gates if inputs is None else inputs)
-
-
 def triton_pass(
     window: Window,
     decay_NND: Tensor | None,
@@ -182,7 +102,7 @@ def triton_pass(
     *,
     last: bool,
 ) -> Pass:
-    """torch_pass in one kernel; the pass before is overwritten."""
+    """pass_reference in one kernel; the pass before is overwritten."""
     shape, error_TBS = window.shape, error_TBS.contiguous()
     functions = device_functions(window.cell)  # type: ignore[arg-type]  # a module is hashable
     n_steps, n_batch, d_state = error_TBS.shape

@@ -18,7 +18,6 @@ from ssrnn_kernels.unit_programs import trace_back
 TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 # Kernels that keep a head's weights on the chip:
-MOST_HEAD_SIZE = 128  # of bf16 weights, in the shared memory of sm_90 and later; 64 in that of sm_80
 BLOCK_B = 16  # sequences of a program: the fewest rows that a matrix unit takes
 HEAD_WARPS = 8
 

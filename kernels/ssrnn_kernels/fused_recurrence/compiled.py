@@ -5,15 +5,15 @@ Imports torch. T time, B batch, R rows of the weights, K units a head, S statesÂ
 import torch
 from torch import Tensor
 
-from ssrnn_kernels.cell import Shape
+from ssrnn_kernels.cell import Cell, Shape
 from ssrnn_kernels.cpu.blocks import in_blocks
-from ssrnn_kernels.cpu.build import Library, kernel_arguments
+from ssrnn_kernels.cpu.build import kernel_arguments, library_of
 
 FEW_PRODUCTS = 8  # with the weights: beyond, it pays to copy them into blocks
 
 
 def compiled_forward(
-    library: Library,
+    cell: Cell,
     shape: Shape,
     inputs_TBR: Tensor,
     weight_hh_RK: Tensor,
@@ -25,7 +25,7 @@ def compiled_forward(
     """Fill states[1:] from states[0], and saved (saved[0] alone where it has room for one step only).
 
     All float32; inputs, states and saved contiguous."""
-    n_steps, n_batch, _ = inputs_TBR.shape
+    library, (n_steps, n_batch, _) = library_of(cell), inputs_TBR.shape
     saves, many = len(saved_TBQD) == n_steps, n_steps * n_batch > FEW_PRODUCTS
     numbers = (n_steps, n_batch, shape.n_heads, shape.head_size, torch.get_num_threads(), saves, many)
     reset_TB = None if reset_TB is None else reset_TB.contiguous()

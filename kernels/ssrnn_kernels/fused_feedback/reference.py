@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssrnn_kernels.feedback_scan import feedback_scan
 from ssrnn_kernels.feedback_scan.shapes import accumulation_dtype
-from ssrnn_kernels.fused_feedback.window import Window
+from ssrnn_kernels.window import Window
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def room_for_pass(
     return delta, gates, torch.empty_like(gates) if inputs else None, torch.empty_like(error_TBS) if rest else None
 
 
-def torch_pass(
+def pass_reference(
     window: Window,
     decay_NND: Tensor | None,
     error_TBS: Tensor,

@@ -72,9 +72,9 @@ def triton_forward(
     states_TBS: Tensor,
     saved_TBQD: Tensor,
 ) -> None:
-    """Fill states[1:] from states[0], and saved where it has room for all steps (loop.py).
+    """Fill states[1:] from states[0], and saved where it has room for all steps (op.py).
 
-    Inputs, states and saved contiguous; head sizes up to gpu.triton's MOST_HEAD_SIZE."""
+    Inputs, states and saved contiguous; backends.py says which heads fit."""
     n_steps, n_batch, _ = inputs_TBR.shape
     functions = device_functions(cell)  # type: ignore[arg-type]  # a module is hashable
     reset_TB = None if reset_TB is None else reset_TB.contiguous()

@@ -9,7 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ssrnn_kernels.cell import Cell, Shape, Values, with_tensors
+from ssrnn_kernels.cell import Cell, Shape, Values, check_tensors, with_tensors
+from ssrnn_kernels.cells import get_cell
+from ssrnn_kernels.unit_programs import trace_back
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,11 @@ class Solved:
     delta_TBS: Tensor
     gates_TBR: Tensor  # dL/du
     inputs_TBR: Tensor  # dL/dx
+
+    def apart(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The three, for an op, whose outputs must not be one tensor: an empty one stands for dL/dx that is dL/du."""
+        same = self.inputs_TBR is self.gates_TBR
+        return self.delta_TBS, self.gates_TBR, self.gates_TBR.new_empty(0) if same else self.inputs_TBR
 
     def take(self, sequences: Tensor, other: "Solved") -> None:
         """These sequences from elsewhere, in place."""
@@ -35,6 +42,34 @@ class Window:
     saved_TBQD: Tensor
     weight_hh_RK: Tensor
     reset_TB: Tensor | None
+
+    @classmethod
+    def checked(
+        cls, cell: str, states: Tensor, saved: Tensor, weight_hh: Tensor, error: Tensor, reset: Tensor | None
+    ) -> "Window":
+        """Of an op's arguments; ValueError names the first that does not fit the error, and what is allowed."""
+        module = get_cell(cell)
+        if error.dim() != 3 or not error.dtype.is_floating_point:
+            raise ValueError(f"error: shape {tuple(error.shape)}, {error.dtype}; allowed: (T, B, S), floating-point")
+        (n_steps, n_batch, d_state), n_gates = error.shape, len(module.GATES)
+        n_units = d_state // module.N_STATES
+        wanted = {
+            "states": (states, (n_steps + 1, n_batch, d_state), error.dtype),
+            "saved": (saved, (n_steps, n_batch, module.N_SAVED, n_units), error.dtype),
+            **({} if reset is None else {"reset": (reset, (n_steps, n_batch), torch.bool)}),
+        }
+        check_tensors(wanted, error.device)
+        rows, dtype = n_gates * n_units, weight_hh.dtype
+        if weight_hh.dim() != 2 or weight_hh.shape[0] != rows or dtype != error.dtype or n_units % weight_hh.shape[1]:
+            came = f"shape {tuple(weight_hh.shape)}, {dtype}"
+            raise ValueError(f"weight_hh: {came}; allowed: ({rows}, units a head), {error.dtype}")
+        return cls(module, states.contiguous(), saved.contiguous(), weight_hh, reset)
+
+    def room_for_solved(self, error_TBS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Uninitialised tensors of the shapes that Solved.apart gives."""
+        gates = error_TBS.new_empty(*error_TBS.shape[:2], self.shape.n_rows)
+        inputs = torch.empty_like(gates) if trace_back(self.cell).inputs_differ else gates.new_empty(0)
+        return error_TBS.new_empty(error_TBS.shape), gates, inputs
 
     @cached_property
     def shape(self) -> Shape:

@@ -1,0 +1,79 @@
+"""Who runs a fused op: the one rule of backend="auto", and what a named backend can serve.
+
+Imports the CPU's build; triton only to see whether it is there."""
+
+import functools
+import importlib.util
+import logging
+import os
+
+import torch
+from torch import Tensor
+
+from ssrnn_kernels.cell import Cell, cell_name
+from ssrnn_kernels.cpu.build import library_for
+
+BACKENDS = ("auto", "torch", "compiled", "triton")
+SWITCH = "SSRNN_GPU_KERNELS"  # 0: "auto" leaves a GPU's work to torch
+MOST_HEAD_SIZE = {torch.bfloat16: 128, torch.float16: 128, torch.float32: 32, torch.float64: 16}
+MOST_HEAD_SIZE_BEFORE_SM90 = 64  # the shared memory is smaller
+
+
+def backend_for(backend: str, cell: Cell, values: Tensor, head_size: int | None = None) -> str:
+    """The backend that runs, torch, compiled or triton: the named one, or by "auto"
+
+        on a CPU    compiled, for float32 where there is a C compiler
+        on a GPU    triton, where it is installed and, in an op that keeps a head's weights on the chip, the head fits
+        else        torch, which is said once
+
+    values: a tensor of the op's.  head_size: units a head, of an op that keeps its weights on the chip.
+    ValueError: no such backend, or one that cannot serve this; it says why."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend: {backend!r}; allowed: {', '.join(BACKENDS)}")
+    if backend == "torch":
+        return backend
+    wanted = backend if backend != "auto" else "triton" if values.is_cuda else "compiled"
+    cannot = _compiled_cannot(cell, values) if wanted == "compiled" else _triton_cannot(values, head_size)
+    if cannot is None and backend == "auto" and values.is_cuda and os.environ.get(SWITCH) == "0":
+        return "torch"
+    if cannot is None:
+        return wanted
+    if backend != "auto":
+        raise ValueError(f"backend: {backend!r}, but {cannot}; allowed here: auto, torch")
+    _say_once(logging.WARNING if values.is_cuda else logging.INFO, f"torch runs the recurrence: {cannot}")
+    return "torch"
+
+
+def _compiled_cannot(cell: Cell, values: Tensor) -> str | None:
+    if library_for(cell, values) is not None:
+        return None
+    if values.device.type != "cpu" or values.dtype != torch.float32:
+        return f"the CPU's kernels take float32 on a CPU, not {values.dtype} on {values.device.type}"
+    return f"no compiled kernels for {cell_name(cell)}: no C compiler, or SSRNN_CPU_KERNELS=0"
+
+
+def _triton_cannot(values: Tensor, head_size: int | None) -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    from ssrnn_kernels.gpu.triton import INTERPRETED
+
+    if INTERPRETED:
+        return None
+    if not values.is_cuda:
+        return "Triton takes tensors on the CPU only with TRITON_INTERPRET=1 set before the start"
+    if values.dtype not in MOST_HEAD_SIZE:
+        return f"Triton's kernels take float16, bfloat16, float32 and float64, not {values.dtype}"
+    most = _most_head_size(values)
+    if head_size is not None and head_size > most:
+        return f"a head of {head_size} units of {values.dtype} does not fit on the chip (at most {most})"
+    return None
+
+
+def _most_head_size(values: Tensor) -> int:
+    most = MOST_HEAD_SIZE[values.dtype]
+    return most if torch.cuda.get_device_capability(values.device) >= (9, 0) else min(most, MOST_HEAD_SIZE_BEFORE_SM90)
+
+
+@functools.cache
+def _say_once(level: int, message: str) -> None:
+    logging.getLogger(__name__).log(level, message)

@@ -1,0 +1,124 @@
+"""Feedback through a window, passes and sweeps, as layers and users call it: who runs it, and a torch.library op.
+
+Imports torch; Triton only where it is chosen. T time, B batch, R rows, D units, N states a unit, S = N·D, Q saved."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssrnn_kernels.backends import backend_for
+from ssrnn_kernels.fused_feedback.compiled import compiled_pass
+from ssrnn_kernels.fused_feedback.reference import Pass, pass_reference
+from ssrnn_kernels.window import Solved, Window
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What K sweeps came to, and each sequence's norms, float64."""
+
+    solved: Solved
+    increments_KB: Tensor  # K + 1 rows: ‖what the scan gave‖, then ‖what each sweep added‖
+    total_B: Tensor  # ‖δ‖
+
+
+def fused_feedback(
+    cell: str,
+    states_TBS: Tensor,
+    saved_TBQD: Tensor,
+    weight_hh_RK: Tensor,
+    error_TBS: Tensor,
+    reset_TB: Tensor | None = None,
+    decay_NND: Tensor | None = None,
+    *,
+    refinements: int = 0,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """δ (T, B, S), dL/du and dL/dx (T, B, R; one tensor where they are the same), and norms of each sequence.
+
+    δ_t = e_t + D_{t+1}ᵀ δ_{t+1}, with D the diagonal of the step's own Jacobian, an N × N block a unit (decay None), or
+    constant; then sweeps towards BPTT: δ ← scan(e + shift(R δ)), JᵀD's rest (docs/method.md).
+
+    states (T + 1), saved: as fused_recurrence leaves them.  error_TBS: e_t = ∂L/∂s_t through the output at t alone.
+    decay_NND: of a constant D, float32 (float64 for a float64 error).
+    The norms, float64: increments (K + 1, B), of the scan and of each sweep; total (B), of δ. Where they grow the
+    sweeps diverge: nothing is left out here.
+    backend: "auto" (backends.py has the rule), "torch", "compiled", "triton".
+    Not differentiable. ValueError names what is wrong and what is allowed."""
+    given = (cell, states_TBS, saved_TBQD, weight_hh_RK, error_TBS, reset_TB, decay_NND, refinements, backend)
+    delta, gates, inputs, increments, total = _op(*given)
+    return delta, gates, inputs if inputs.numel() else gates, increments, total
+
+
+def refine(window: Window, error_TBS: Tensor, decay_NND: Tensor | None, sweeps: int, backend: str = "auto") -> Refined:
+    """Σ_k u_k with u_0 = scan(e), u_k = scan(shift(R u_{k−1})): K sweeps towards the fixed point, which is BPTT.
+
+    decay None: the Jacobian's own diagonal, and R u is W° times the gates' gradients."""
+    one_pass = _pass_by(backend_for(backend, window.cell, error_TBS))
+    weight_RK = window.weight_hh_RK
+    if decay_NND is None and sweeps:
+        weight_RK = window.weights_beside_the_diagonal()
+    done = one_pass(window, decay_NND, error_TBS, last=sweeps == 0)
+    increments = [done.increment_B]
+    for sweep in range(1, sweeps + 1):
+        flow_TBD = window.through(done.gates_TBR, weight_RK)
+        done = one_pass(window, decay_NND, error_TBS, flow_TBD, done, last=sweep == sweeps)
+        increments.append(done.increment_B)
+    assert done.inputs_TBR is not None
+    solved = Solved(done.delta_TBS, done.gates_TBR, done.inputs_TBR)
+    return Refined(solved, torch.stack(increments).double(), done.total_B.double())
+
+
+def _pass_by(backend: str) -> Callable[..., Pass]:
+    if backend == "compiled":
+        return compiled_pass
+    if backend == "torch":
+        return pass_reference
+    from ssrnn_kernels.fused_feedback.triton import triton_pass
+
+    return triton_pass
+
+
+@torch.library.custom_op("ssrnn::fused_feedback", mutates_args=())
+def _op(
+    cell: str,
+    states: Tensor,
+    saved: Tensor,
+    weight_hh: Tensor,
+    error: Tensor,
+    reset: Tensor | None,
+    decay: Tensor | None,
+    refinements: int,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    window = Window.checked(cell, states, saved, weight_hh, error, reset)
+    _check(window, decay, refinements)
+    done = refine(window, error, decay, refinements, backend)
+    return *done.solved.apart(), done.increments_KB, done.total_B.clone()
+
+
+@_op.register_fake
+def _(
+    cell: str,
+    states: Tensor,
+    saved: Tensor,
+    weight_hh: Tensor,
+    error: Tensor,
+    reset: Tensor | None,
+    decay: Tensor | None,
+    refinements: int,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    window = Window.checked(cell, states, saved, weight_hh, error, reset)
+    _check(window, decay, refinements)
+    norms = error.new_empty(refinements + 1, error.shape[1], dtype=torch.float64)
+    return *window.room_for_solved(error), norms, torch.empty_like(norms[0])
+
+
+def _check(window: Window, decay: Tensor | None, refinements: int) -> None:
+    n, d = window.shape.n_states, window.shape.n_units
+    if refinements < 0:
+        raise ValueError(f"refinements: {refinements}; allowed: 0 or more")
+    if decay is not None and decay.shape != (n, n, d):
+        raise ValueError(f"decay: shape {tuple(decay.shape)}; allowed: {(n, n, d)}, or None for the Jacobian's own")
