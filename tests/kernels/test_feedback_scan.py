@@ -127,6 +127,42 @@ def test_without_resets_and_without_a_future(backend: str, coupled: bool, varies
     torch.testing.assert_close(case.scan(backend), case.scan("reference"), rtol=1e-12, atol=1e-12)
 
 
+with_triton = pytest.mark.skipif("triton" not in FAST_BACKENDS, reason="Triton runs on a GPU and in its interpreter")
+
+
+@with_triton
+@variants
+@pytest.mark.parametrize(("shape_BTD", "least"), [((1, 1, 1), 1), ((2, 13, 3), 2), ((1, 29, 65), 3), ((2, 8, 1), 4)])
+def test_triton_cuts_time_into_chunks(
+    coupled: bool, varies: bool, shape_BTD: tuple[int, int, int], least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks of chunks, too: the first step's factor not a number, a future, resets anywhere and what they keep out."""
+    from ssrnn_kernels.feedback_scan import triton
+
+    monkeypatch.setattr(triton, "LEAST_CHUNK_STEPS", least)
+    for seed in range(3):
+        case = make_case(shape_BTD, coupled, varies, seed=seed)
+        if varies:
+            case.decay[:, 0] = torch.nan
+        for each in (case, replace(case, reset=None, delta_next=None)):
+            torch.testing.assert_close(each.scan("triton"), each.scan("reference"), rtol=1e-11, atol=1e-11)
+        case.error[:, -1] = torch.inf
+        kept_out = case.scan("reference").isfinite()
+        ours, wanted = (case.scan(backend)[kept_out] for backend in ("triton", "reference"))
+        torch.testing.assert_close(ours, wanted, rtol=1e-11, atol=1e-11)
+
+
+@with_triton
+def test_how_triton_cuts_time() -> None:
+    from ssrnn_kernels.feedback_scan.triton import steps_of_a_chunk
+
+    assert steps_of_a_chunk(n_programs=2048, n_steps=1_048_576) == 1_048_576  # enough of them
+    assert steps_of_a_chunk(n_programs=1, n_steps=127) == 127  # no two chunks worth their while
+    assert steps_of_a_chunk(n_programs=1, n_steps=1_048_576) == 512
+    assert steps_of_a_chunk(n_programs=16, n_steps=1024) == 64
+    assert steps_of_a_chunk(n_programs=1000, n_steps=4096) == 2048
+
+
 @pytest.mark.parametrize("backend", ["reference", *FAST_BACKENDS])
 @variants
 def test_a_reset_cuts_whatever_would_flow(backend: str, coupled: bool, varies: bool) -> None:

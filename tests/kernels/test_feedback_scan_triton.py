@@ -33,8 +33,12 @@ def interpreter() -> Iterator["subprocess.Popen[str]"]:
         yield process
 
 
-def build(arch: int, dtypes: tuple[str, str], coupled: bool, varies: bool, with_options: bool = True) -> Any:
-    """The kernel as launched on dense units, D a multiple of 16; with_options: with resets and delta_next."""
+def build(
+    arch: int, dtypes: tuple[str, str], coupled: bool, varies: bool, with_options: bool = True, sums_up: bool = False
+) -> Any:
+    """The kernel as launched on dense units, D a multiple of 16; with_options: with resets and delta_next.
+
+    sums_up: as it is launched first where time is cut into chunks."""
     error_dtype, decay_dtype = dtypes
     constants: dict[str, Any] = {
         "COUPLED": coupled,
@@ -43,13 +47,17 @@ def build(arch: int, dtypes: tuple[str, str], coupled: bool, varies: bool, with_
         "BLOCK_D": BLOCK_D,
         "STAGES": STAGES,
         **dict.fromkeys(("error_d", "decay_d", "next_d", "delta_d"), 1),
-        **({} if with_options else {"reset": None, "delta_next": None}),
+        **({} if with_options else {"reset": None}),
+        **({} if with_options and not sums_up else {"delta_next": None}),
+        **({} if sums_up else {"through": None}),
     }
     types = dict.fromkeys(feedback_scan_kernel.arg_names, "i64")
-    types |= dict.fromkeys(("n_steps", "d", "n_blocks"), "i32")
-    types |= dict.fromkeys(("error", "delta_next", "delta"), f"*{error_dtype}")
-    types |= {"decay": f"*{decay_dtype}", "reset": "*i1"}
-    any_number = {"n_steps", "n_blocks", "reset_b", "reset_t"}
+    any_number = {"n_steps", "chunk_steps", "n_chunks", "n_blocks"}
+    types |= dict.fromkeys((*any_number, "d"), "i32")
+    summed = "*fp64" if error_dtype == "fp64" else "*fp32"
+    types |= {"error": f"*{error_dtype}", "decay": f"*{decay_dtype}", "reset": "*i1", "delta_next": f"*{error_dtype}"}
+    types |= {"delta": summed if sums_up else f"*{error_dtype}", "through": summed}
+    any_number |= {"reset_b", "reset_t"}
     return compile_ahead(feedback_scan_kernel, arch, types, constants, any_number, num_warps=NUM_WARPS)
 
 
@@ -67,6 +75,19 @@ def test_compiles_ahead_of_time_without_spills(
     usage = resource_usage(compiled, tmp_path)
     assert usage["STACK"] == usage["LOCAL"] == 0
     assert 0 < usage["REG"] <= 64
+
+
+@not_interpreted
+@pytest.mark.parametrize(("arch", "dtypes"), BUILDS[:: len(DTYPES)] + BUILDS[len(DTYPES) + 1 : 2 * len(DTYPES)])
+@pytest.mark.parametrize("varies", [False, True])
+@pytest.mark.parametrize("coupled", [False, True])
+def test_the_chunks_sums_compile_without_spills(
+    arch: int, dtypes: tuple[str, str], coupled: bool, varies: bool, tmp_path: Path
+) -> None:
+    """They run where programs are few: registers are not short."""
+    usage = resource_usage(build(arch, dtypes, coupled, varies, sums_up=True), tmp_path)
+    assert usage["STACK"] == usage["LOCAL"] == 0
+    assert 0 < usage["REG"] <= 128
 
 
 @not_interpreted
