@@ -17,6 +17,7 @@ BACKENDS = ("auto", "torch", "compiled", "triton")
 SWITCH = "SSRNN_GPU_KERNELS"  # 0: "auto" leaves a GPU's work to torch
 MOST_HEAD_SIZE = {torch.bfloat16: 128, torch.float16: 128, torch.float32: 32, torch.float64: 16}
 MOST_HEAD_SIZE_BEFORE_SM90 = 64  # the shared memory is smaller
+MOST_HEAD_SIZE_OF_AMD = 32  # gfx942: more would spill
 
 
 def backend_for(backend: str, cell: Cell, values: Tensor, head_size: int | None = None) -> str:
@@ -71,6 +72,8 @@ def _triton_cannot(values: Tensor, head_size: int | None) -> str | None:
 
 def _most_head_size(values: Tensor) -> int:
     most = MOST_HEAD_SIZE[values.dtype]
+    if torch.version.hip:
+        return min(most, MOST_HEAD_SIZE_OF_AMD)
     return most if torch.cuda.get_device_capability(values.device) >= (9, 0) else min(most, MOST_HEAD_SIZE_BEFORE_SM90)
 
 
