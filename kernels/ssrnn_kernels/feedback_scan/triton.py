@@ -68,9 +68,11 @@ def feedback_scan_kernel(
     if through is not None:
         from_00, from_11 = tl.full([BLOCK_D], 1, dtype=TYPE), tl.full([BLOCK_D], 1, dtype=TYPE)
         from_01, from_10 = tl.zeros([BLOCK_D], dtype=TYPE), tl.zeros([BLOCK_D], dtype=TYPE)
-    decay_00, decay_01 = _decay_row(decay, decay_j, inside, TYPE, COUPLED)
-    if COUPLED:
-        decay_10, decay_11 = _decay_row(decay + decay_i, decay_j, inside, TYPE, COUPLED)
+    decay_00, decay_01, decay_10, decay_11 = flow_0, flow_0, flow_0, flow_0
+    if not VARIES:
+        decay_00, decay_01 = _decay_row(decay, decay_j, inside, TYPE, COUPLED)
+        if COUPLED:
+            decay_10, decay_11 = _decay_row(decay + decay_i, decay_j, inside, TYPE, COUPLED)
     first = chunk * chunk_steps
     count = tl.minimum(chunk_steps, n_steps - first)
     for back in tl.range(0, count, num_stages=STAGES):

@@ -134,7 +134,7 @@ def serves(build: Build, arch: str) -> bool:
 def table() -> Iterator[str]:
     """Markdown, line by line: registers a thread and, where there is any, shared memory."""
     yield "# What the Triton kernels take of a GPU\n"
-    yield f"Compiled ahead of time by Triton {triton.__version__}, without a GPU (`python -m ssrnn_kernels.gpu.builds`)."
+    yield f"Compiled ahead of time by Triton {triton.__version__}, without a GPU: `python -m ssrnn_kernels.gpu.builds`."
     yield "Registers a thread; kB of shared memory a program. Nothing is spilled. `–`: not given to such a GPU.\n"
     yield f"| op | variant | type | {' | '.join(TARGETS)} |"
     yield "|---|---|---|" + "---|" * len(TARGETS)
