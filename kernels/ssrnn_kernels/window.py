@@ -132,13 +132,7 @@ class Window:
 
     def through(self, gates_TBR: Tensor, weight_RK: Tensor) -> Tensor:
         """(T, B, D): the transpose of these weights times the gates' gradients, one large product a head."""
-        gates_NR, heads = gates_TBR.flatten(0, 1), self.shape.n_heads
-        if heads == 1:
-            flow_ND = gates_NR @ weight_RK
-        else:
-            flow_HNK = gates_NR.unflatten(1, (heads, -1)).transpose(0, 1) @ self.shape.per_head(weight_RK)
-            flow_ND = flow_HNK.transpose(0, 1).flatten(1)
-        return flow_ND.unflatten(0, gates_TBR.shape[:2])
+        return by_heads(gates_TBR, self.shape.per_head(weight_RK).transpose(1, 2))
 
     def full_flow(self, delta_TBS: Tensor, first_step: int = 0) -> Tensor:
         """J_tᵀ δ_t for the steps that delta covers."""
@@ -148,11 +142,7 @@ class Window:
 
     def diagonal(self) -> Tensor:
         """(T, B, D) or (T, B, 2, 2, D): each unit's ∂s_t/∂s_{t−1}."""
-        rows = self.cell.diagonal(self.derivatives, self.shape.own_weights(self.weight_hh_RK))
-        block = [with_tensors(row, like=self.derivatives[0]) for row in rows]
-        if len(block) == 1:
-            return block[0][0].flatten(-2)
-        return torch.stack([torch.stack(row, dim=-3) for row in block], dim=-4).flatten(-2)
+        return diagonal_of(self.cell, self.derivatives, self.shape.own_weights(self.weight_hh_RK))
 
     def weights_beside_the_diagonal(self) -> Tensor:
         """W°: the weights with every unit's weight to itself set to zero."""
@@ -173,3 +163,22 @@ class Window:
     def _derivatives(self, delta_TBS: Tensor, first_step: int) -> Values:
         steps = slice(first_step, first_step + delta_TBS.shape[0])
         return tuple(each[steps] for each in self.derivatives)
+
+
+def diagonal_of(cell: Cell, derivatives: Values, own_weights: tuple[Tensor, ...]) -> Tensor:
+    """(T, B, D) or (T, B, 2, 2, D): each unit's ∂s_t/∂s_{t−1}, from a cell's derivatives (T, B, H, K)."""
+    block = [with_tensors(row, like=derivatives[0]) for row in cell.diagonal(derivatives, own_weights)]
+    if len(block) == 1:
+        return block[0][0].flatten(-2)
+    return torch.stack([torch.stack(row, dim=-3) for row in block], dim=-4).flatten(-2)
+
+
+def by_heads(values_TBD: Tensor, weight_HMK: Tensor) -> Tensor:
+    """(T, B, H·M): every head's units times its matrix's transpose, one large product a head."""
+    values_ND, heads = values_TBD.flatten(0, 1), len(weight_HMK)
+    if heads == 1:
+        product = values_ND @ weight_HMK[0].t()
+    else:
+        product_HNM = values_ND.unflatten(1, (heads, -1)).transpose(0, 1) @ weight_HMK.transpose(1, 2)
+        product = product_HNM.transpose(0, 1).flatten(1)
+    return product.unflatten(0, values_TBD.shape[:2])

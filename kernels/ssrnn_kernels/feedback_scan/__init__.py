@@ -2,6 +2,6 @@
 
 Imports the op; triton.py is imported by the op when it is first needed."""
 
-from ssrnn_kernels.feedback_scan.op import feedback_scan
+from ssrnn_kernels.feedback_scan.op import feedback_scan, forward_scan
 
-__all__ = ["feedback_scan"]
+__all__ = ["feedback_scan", "forward_scan"]

@@ -39,6 +39,19 @@ def feedback_scan(
     return _scan_op(error_BTD, decay, reset_BT, delta_next_BD, backend)
 
 
+def forward_scan(values_BTD: Tensor, decay: Tensor, reset_BT: Tensor | None = None, *, backend: str = "auto") -> Tensor:
+    """u_t = v_t + decay_t u_{t−1} forward in time: feedback_scan's adjoint, the same scan on flipped arguments.
+
+    Shapes, types and backends as there; u_t = v_t where step t starts a document. decay[:, 0] is not used."""
+    coupled = values_BTD.dim() == 4
+    varies = decay.dim() == (5 if coupled else 3)
+    turned = decay.transpose(-3, -2) if coupled else decay
+    # Flipped, the factor that enters step t stands at T-1-t, and the scan wants it one step on.
+    turned = turned.flip(1).roll(1, 1) if varies else turned
+    turned_reset = None if reset_BT is None else reset_BT.flip(1).roll(1, 1)
+    return _scan_op(values_BTD.flip(1), turned, turned_reset, None, backend).flip(1)
+
+
 @torch.library.custom_op("ssrnn::feedback_scan", mutates_args=())
 def _scan_op(error: Tensor, decay: Tensor, reset: Tensor | None, delta_next: Tensor | None, backend: str) -> Tensor:
     check(error, decay, reset, delta_next, backend)
@@ -78,15 +91,10 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _gradients(ctx: Any, grad_delta: Tensor) -> tuple[Tensor | None, ...]:
-    """The scan's adjoint: the same scan forward in time, u_t = g_t + decay_t u_{t-1}, run on flipped arguments."""
+    """The scan's adjoint: the same scan forward in time, u_t = g_t + decay_t u_{t-1}."""
     decay, reset, delta = ctx.saved_tensors
-    coupled = delta.dim() == 4
-    varies = decay.dim() == (5 if coupled else 3)
-    turned = decay.transpose(-3, -2) if coupled else decay
-    # Flipped, the factor that enters step t stands at T-1-t, and the scan wants it one step on.
-    turned = turned.flip(1).roll(1, 1) if varies else turned
-    turned_reset = None if reset is None else reset.flip(1).roll(1, 1)
-    grad_error = _scan_op(grad_delta.flip(1), turned, turned_reset, None, ctx.backend).flip(1)
+    varies = decay.dim() == (5 if delta.dim() == 4 else 3)
+    grad_error = forward_scan(grad_delta, decay, reset, backend=ctx.backend)
     grad_decay = _decay_gradient(decay, reset, delta, grad_error, varies) if ctx.needs_input_grad[1] else None
     grad_next = grad_error[:, -1:].sum(1).to(ctx.delta_next_dtype) if ctx.needs_input_grad[3] else None
     return grad_error, grad_decay, None, grad_next, None

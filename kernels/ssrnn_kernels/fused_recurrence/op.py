@@ -68,9 +68,8 @@ def recur(
 
     save: keep what the cell saves of every step for the backward.
     ValueError: a tensor of another shape or type than the inputs and the weights ask for."""
-    shape = Shape.of(cell, weight_hh_RK)
-    n_steps, n_batch, _ = inputs_TBR.shape
-    _check(shape, inputs_TBR, weight_hh_RK, bias_hh_R, state_BS, reset_TB)
+    check_window(cell, inputs_TBR, weight_hh_RK, bias_hh_R, state_BS, reset_TB)
+    shape, (n_steps, n_batch, _) = Shape.of(cell, weight_hh_RK), inputs_TBR.shape
     inputs_TBR = inputs_TBR.contiguous()
     states = inputs_TBR.new_empty(n_steps + 1, n_batch, state_BS.shape[-1])
     states[0] = state_BS
@@ -80,10 +79,11 @@ def recur(
     return Trajectory(states, saved if save else None)
 
 
-def _check(
-    shape: Shape, inputs_TBR: Tensor, weight_hh_RK: Tensor, bias_hh_R: Tensor, state_BS: Tensor, reset_TB: Tensor | None
+def check_window(
+    cell: Cell, inputs_TBR: Tensor, weight_hh_RK: Tensor, bias_hh_R: Tensor, state_BS: Tensor, reset_TB: Tensor | None
 ) -> None:
-    n_steps, n_batch, _ = inputs_TBR.shape
+    """ValueError names the first tensor whose shape or type is not what the inputs and the weights ask for."""
+    shape, (n_steps, n_batch, _) = Shape.of(cell, weight_hh_RK), inputs_TBR.shape
     wanted = {
         "inputs": (inputs_TBR, (n_steps, n_batch, shape.n_rows), inputs_TBR.dtype),
         "weight_hh": (weight_hh_RK, (shape.n_rows, shape.head_size), inputs_TBR.dtype),
@@ -150,24 +150,27 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _gradients(ctx: Any, grad_states: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    """BPTT: of inputs, weights, bias and the initial state."""
     if not ctx.save:
         raise RuntimeError("fused_recurrence saved nothing to differentiate; save=True is wanted")
     states, saved, weight_hh, reset = ctx.saved_tensors
-    errors = grad_states[1:]
-    delta, to_hidden, to_inputs = fused_bptt(ctx.cell, states, saved, weight_hh, errors, reset, backend=ctx.backend)
-    window = Window(get_cell(ctx.cell), states, saved, weight_hh, reset)
+    gradients = bptt_gradients(ctx.cell, states, saved, weight_hh, reset, grad_states, ctx.backend)
+    return (None, *gradients, None, None, None)
+
+
+def bptt_gradients(
+    cell: str,
+    states: Tensor,
+    saved: Tensor,
+    weight_hh: Tensor,
+    reset: Tensor | None,
+    grad_states: Tensor,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of inputs, weights, bias and the initial state, from those of all T + 1 states."""
+    delta, to_hidden, to_inputs = fused_bptt(cell, states, saved, weight_hh, grad_states[1:], reset, backend=backend)
+    window = Window(get_cell(cell), states, saved, weight_hh, reset)
     to_state = grad_states[0] + window.first_steps(1).full_flow(delta[:1])[0]
-    return (
-        None,
-        to_inputs,
-        window.weight_gradient(to_hidden),
-        to_hidden.sum(dim=(0, 1)),
-        to_state,
-        None,
-        None,
-        None,
-    )
+    return to_inputs, window.weight_gradient(to_hidden), to_hidden.sum(dim=(0, 1)), to_state
 
 
 _op.register_autograd(_gradients, setup_context=_keep)
