@@ -62,6 +62,23 @@ def test_again_it_is_only_reported(finished: tuple[Path, subprocess.CompletedPro
     assert time.monotonic() - began < 20
 
 
+def test_its_forward_is_solved_for_all_steps_at_once(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, _ = finished
+    (folder / "text.txt").write_text("To be, or not to be, that is the question. " * 30)
+    asked = ("--length", 16, "--length", 100, "--tolerance", 1e-4, "--out", "parallel.json", "--json")
+    ended = ssrnn("bench", "parallel", "runs/tiny", "text.txt", *asked, cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    results = only_json(ended.stdout)
+    assert json.loads((folder / "parallel.json").read_text()) == results
+    assert {row["n_steps"] for row in results["rows"]} == {16, 100}
+    assert all(row["converged"] and row["error"] < 1e-2 for row in results["rows"])
+    short = ssrnn("bench", "parallel", "runs/tiny", "text.txt", "--length", 10_000, cwd=folder)
+    assert short.returncode == 2
+    assert re.fullmatch(r"error: text.txt: [\d,]+ tokens; 10,000 are wanted for the longest length\n", short.stderr)
+
+
 def test_killed_worker_ctrl_c_resume_killed_driver(corpus: Path, tmp_path: Path, start: Callable[..., Running]) -> None:
     config = write_config(tmp_path, tiny(corpus, **ENDLESS))
     run = start("train", config, cwd=tmp_path)

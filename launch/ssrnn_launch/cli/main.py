@@ -7,7 +7,7 @@ import sys
 import typer
 
 from ssrnn_launch.cli import (
-    bench,
+    bench_kernels,
     config,
     data,
     errors,
@@ -38,7 +38,7 @@ app.add_typer(jobs.app, name="jobs")
 app.command("eval")(evaluate.evaluate)
 app.command("generate")(generate.generate)
 app.command("report")(report.report)
-app.add_typer(bench.app, name="bench")
+app.add_typer(bench_kernels.app, name="bench")  # bench.py's commands, and its own
 app.add_typer(config.app, name="config")
 
 
