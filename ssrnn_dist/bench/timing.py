@@ -2,12 +2,15 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
+
+Name = TypeVar("Name", bound=Hashable)
 
 
-def in_turn(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def in_turn(runs: Mapping[Name, Callable[[], object]], rounds: int) -> dict[Name, float]:
     """Median seconds of each, all of them once in every round, after a round that is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+    times: dict[Name, list[float]] = {name: [] for name in runs}
     for round_number in range(rounds + 1):
         for name, run in runs.items():
             began = time.perf_counter()

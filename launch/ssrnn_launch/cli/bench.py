@@ -39,7 +39,7 @@ def train(
 
     Example: ssrnn bench train --cell gru --cell lstm --shape 16,256,256 --out benchmarks/results/layer.json
     """
-    shapes = [_shape(text) for text in shape]
+    shapes = [parsed_shape(text) for text in shape]
     import torch
 
     from ssrnn_dist.bench.layer import as_row, cases, measure
@@ -47,7 +47,7 @@ def train(
     from ssrnn_dist.files import write_json_atomic
     from ssrnn_dist.model import RecurrentLayer
 
-    _known("--cell", cell, RecurrentLayer.TORCH_CLASSES)
+    known("--cell", cell, RecurrentLayer.TORCH_CLASSES)
     torch.set_num_threads(threads)
     rows: list[dict[str, object]] = []
     results = {"what": "ssrnn bench train", **described_machine(), "repeats": repeats, "rows": rows}
@@ -87,7 +87,7 @@ def quality(
     from ssrnn_launch.machine import available_cores
 
     study = load_recipe(recipe, overrides(set_values))
-    _known("--network", network, [row.network for row in rows(study)])
+    known("--network", network, [row.network for row in rows(study)])
     ensure_corpus(study.data)
     folder = out or Path("benchmarks/results") / f"quality-{study.name}"
     wanted = [row for row in rows(study) if not network or row.network in network]
@@ -120,8 +120,8 @@ def memory(
     from ssrnn_launch.machine import available_cores
 
     asked = load_recipe(recipe, overrides(set_values))
-    _known("--task", task, asked.tasks)
-    _known("--length", length, asked.lengths)
+    known("--task", task, asked.tasks)
+    known("--length", length, asked.lengths)
     folder = out or Path("benchmarks/results") / f"memory-{asked.name}"
     wanted = [
         cell
@@ -180,7 +180,8 @@ def generate(
     )
 
 
-def _known(option: str, given: Iterable[object], allowed: Iterable[object]) -> None:
+def known(option: str, given: Iterable[object], allowed: Iterable[object]) -> None:
+    """UserError names the first that is not allowed."""
     from ssrnn_dist.problems import user_error
 
     allowed = list(dict.fromkeys(allowed))
@@ -229,7 +230,8 @@ def _quality_line(values: Result) -> str:
     return f"{went}, {values['core_seconds']:,.0f} core seconds"
 
 
-def _shape(text: str) -> tuple[int, int, int]:
+def parsed_shape(text: str) -> tuple[int, int, int]:
+    """Batch, time and width; UserError where it is something else."""
     from ssrnn_dist.problems import user_error
 
     if not re.fullmatch(r"[1-9]\d*,[1-9]\d*,[1-9]\d*", text):

@@ -1,16 +1,100 @@
-"""`ssrnn bench parallel`: what the kernels do beside the ways that they replace. Adds to bench.py's commands."""
+"""`ssrnn bench kernels|parallel`: the kernels beside the ways that they replace. Adds to bench.py's commands."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ssrnn_launch.cli import output
-from ssrnn_launch.cli.bench import app
+from ssrnn_launch.cli.bench import SHAPES, app, known, parsed_shape
 from ssrnn_launch.cli.options import DebugOption, JsonOption
+
+if TYPE_CHECKING:
+    from ssrnn_dist.bench.kernels import Ceilings
 
 LENGTHS = [512, 1024, 2048, 4096, 8192]
 TOLERANCES = [1e-2, 1e-3, 1e-4]
+
+
+@app.command()
+def kernels(
+    cell: Annotated[list[str], typer.Option(help="A cell; may be repeated.")] = ["gru", "lstm"],  # noqa: B006
+    shape: Annotated[list[str], typer.Option(help="Batch,time,width; may be repeated.")] = SHAPES,
+    heads: Annotated[list[int], typer.Option(min=1, help="Heads; may be repeated.")] = [1],  # noqa: B006
+    dtype: Annotated[list[str], typer.Option(help="float32, bfloat16 or float16; may be repeated.")] = ["float32"],  # noqa: B006
+    device: Annotated[str, typer.Option(help="cpu or cuda; default: a GPU where there is one.")] = "",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 5,
+    picture: Annotated[Path | None, typer.Option(help="Draw a roofline to this SVG file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the results to this JSON file, too.")] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Time every op by every backend here, and whole layers, beside the memory's and the matrix unit's own speed.
+
+    An op that is wrong is not timed. The ratio is to torch's own backend, of a layer to torch.nn's BPTT.
+
+    Example: ssrnn bench kernels --cell gru --shape 16,256,256 --picture roofline.svg
+    """
+    shapes = [parsed_shape(text) for text in shape]
+    import torch
+
+    from ssrnn_dist.bench.kernels import DTYPES, Case, ceilings, measure
+    from ssrnn_dist.bench.machine import described_machine
+    from ssrnn_dist.bench.roofline import draw_roofline
+    from ssrnn_dist.files import write_json_atomic
+    from ssrnn_kernels.cells import CELLS
+
+    here = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    known("--cell", cell, CELLS)
+    known("--dtype", dtype, DTYPES)
+    known("--device", [here], ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+    torch.set_num_threads(threads)
+    roofs = {each: ceilings(here, each) for each in dtype}
+    rows: list[dict[str, Any]] = []
+    for case in (
+        Case(one_cell, *one_shape, one_heads, one_dtype, here)
+        for one_dtype in dtype
+        for one_cell in cell
+        for one_heads in heads
+        for one_shape in shapes
+    ):
+        known("--heads", [case.n_heads], [each for each in heads if case.d % each == 0])
+        output.note(f"{case.cell}, B {case.n_batch}, T {case.n_steps}, d {case.d}, heads {case.n_heads}, {case.dtype}")
+        mine = [{**vars(case), **vars(timing)} for timing in measure(case, repeats)]
+        rows += mine
+        if not output.as_json():
+            output.table(
+                ["op", "by", "ms", "×", "GB/s", "of copy", "GFLOP/s", "of products"],
+                [_kernel_row(row, roofs[case.dtype]) for row in mine],
+            )
+    results = {
+        "what": "ssrnn bench kernels", **described_machine(), "device": _device_name(here), "repeats": repeats,
+        "ceilings": {name: vars(each) for name, each in roofs.items()}, "rows": rows,
+    }  # fmt: skip
+    if picture is not None:
+        draw_roofline([row for row in rows if row["dtype"] == dtype[0]], roofs[dtype[0]], picture)
+    if out is not None:
+        write_json_atomic(out, results)
+    if output.as_json():
+        output.emit_json(results)
+
+
+def _kernel_row(row: "dict[str, Any]", roof: "Ceilings") -> list[str]:
+    told = [row["op"], row["backend"], f"{1000 * row['seconds']:.2f}", f"{row['ratio']:.2f}"]
+    if row["bytes_per_second"] is None:
+        return [*told, "", "", "", ""]
+    moved, made = row["bytes_per_second"], row["flops_per_second"]
+    of_copy, of_products = moved / roof.copy_bytes_per_second, made / roof.matrix_flops_per_second
+    return [*told, f"{moved / 1e9:.1f}", f"{of_copy:.0%}", f"{made / 1e9:.1f}", f"{of_products:.0%}"]
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    from ssrnn_dist.tracking.facts import cpu_model
+
+    return torch.cuda.get_device_name() if device == "cuda" else cpu_model() or "a CPU"
 
 
 @app.command()
