@@ -132,8 +132,6 @@ def backends_here(case: Case, op: str) -> list[str]:
     head_size = case.d // case.n_heads if op in ("fused_recurrence", "fused_bptt") else None
     found = ["torch"]
     for backend in ("compiled", "triton"):
-        if backend == "compiled" and op.startswith("feedback_scan"):
-            continue
         try:
             found.append(backend_for(backend, get_cell(case.cell), values, head_size))
         except ValueError:

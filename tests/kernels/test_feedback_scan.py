@@ -5,6 +5,7 @@ Shapes: B batch, T time, D state; coupled: two states a unit."""
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ssrnn_kernels import feedback_scan
+from ssrnn_kernels.feedback_scan.compiled import scan_kernel_for
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
@@ -309,3 +311,41 @@ def test_gradients_are_those_of_the_reference_followed_by_autograd(backend: str,
 def test_two_runs_are_equal_bit_for_bit(backend: str) -> None:
     case = make_case((2, 9, 5), True, True).to(torch.float32)
     assert torch.equal(case.scan(backend), case.scan(backend))
+
+
+@pytest.mark.skipif(
+    scan_kernel_for(torch.zeros(1)) is None or DEVICE == "cuda", reason="no C compiler, or a GPU's turn"
+)
+@variants
+@given(st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_the_compiled_scan_is_the_reference(coupled: bool, varies: bool, data: st.DataObject) -> None:
+    """In float32, of any shape and layout, with and without resets and a future; the first factor is never read."""
+    shape = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 20), st.sampled_from([1, 3, 255, 256, 257, 600])))
+    case = make_case(shape, coupled, varies, seed=data.draw(st.integers(0, 99))).to(torch.float32)
+    if varies:
+        case.decay[:, 0] = torch.nan
+    if data.draw(st.booleans()):
+        case = replace(case, reset=None)
+    if data.draw(st.booleans()):
+        case = replace(case, delta_next=None)
+    if data.draw(st.booleans()):
+        case = replace(case, error=case.error.contiguous())
+    if data.draw(st.booleans()):  # every second element of its memory
+        case = replace(case, error=torch.stack([case.error, case.error], dim=-1)[..., 0])
+    exact = case.to(torch.float64).scan("reference")
+    for threads in (1, 2):
+        with torch_threads(threads):
+            ours = case.scan("compiled")
+        assert ours.stride() == torch.empty_like(case.error).stride()
+        assert (ours.double() - exact).abs().max() <= 1e-5 * exact.abs().max()
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

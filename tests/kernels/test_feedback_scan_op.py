@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ssrnn_kernels import feedback_scan
+from ssrnn_kernels.feedback_scan.compiled import scan_kernel_for
 
+HAS_A_COMPILER = scan_kernel_for(torch.zeros(1)) is not None
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
 
 
@@ -96,11 +98,16 @@ def test_gradients_have_the_dtypes_of_their_inputs() -> None:
     ]
 
 
-def test_auto_on_the_cpu_is_torch() -> None:
+def test_auto_on_the_cpu_is_the_compiled_kernel_where_all_is_float32() -> None:
     error, decay, reset, delta_next = make_arguments(coupled=True, varies=True)
-    error = error.float()
-    auto, named = (feedback_scan(error, decay, reset, delta_next, backend=name) for name in ("auto", "torch"))
-    assert torch.equal(auto, named)
+    for name, given in {
+        "torch": (error.float(), decay, reset, delta_next),
+        "compiled": (error.float(), decay.float(), reset, delta_next.float()),
+    }.items():
+        if name == "torch" or HAS_A_COMPILER:
+            assert torch.equal(feedback_scan(*given), feedback_scan(*given, backend=name))
+    with pytest.raises(ValueError, match="backend: 'compiled', but it takes float32 on a CPU"):
+        feedback_scan(error, decay, reset, delta_next, backend="compiled")
 
 
 def test_importing_a_part_first_leaves_the_op_in_its_place_and_triton_alone() -> None:
@@ -144,5 +151,5 @@ def test_wrong_arguments_are_named(arguments: tuple[Any, ...], message: str) -> 
 
 
 def test_wrong_backends_are_named() -> None:
-    with pytest.raises(ValueError, match=r"backend: 'cuda'; allowed: auto, reference, torch, triton"):
+    with pytest.raises(ValueError, match=r"backend: 'cuda'; allowed: auto, reference, torch, compiled, triton"):
         feedback_scan(E_BTD, D_D, backend="cuda")

@@ -44,7 +44,7 @@ class Library:
 
 def library_for(cell: Cell, values: Tensor) -> Library | None:
     """The kernels of a cell for tensors like this one; None where there are none, and torch must do."""
-    if values.device.type != "cpu" or values.dtype != torch.float32 or os.environ.get(SWITCH) == "0":
+    if values.device.type != "cpu" or values.dtype != torch.float32 or switched_off():
         return None
     return _library(cell)  # type: ignore[arg-type]  # a module is hashable
 
@@ -58,12 +58,30 @@ def library_of(cell: Cell) -> Library:
 
 @functools.cache
 def _library(cell: Any) -> Library | None:
-    """None where it cannot be compiled, which is logged once."""
+    loaded = compiled_library(cell_name(cell), c_source(cell))
+    if loaded is None:
+        return None
+    loaded.lanes.restype = ctypes.c_int64
+    loaded.pass_back.argtypes = [ctypes.c_void_p, *(ctypes.c_int64,) * 3]
+    for function in (loaded.forward, loaded.bptt):
+        function.argtypes = [ctypes.c_void_p]
+    for function in (loaded.forward, loaded.pass_back, loaded.bptt):
+        function.restype = None
+    differ = trace_back(cell).inputs_differ
+    return Library(loaded.forward, loaded.pass_back, loaded.bptt, loaded.lanes(), differ)
+
+
+def switched_off() -> bool:
+    """Does the environment leave all to torch?"""
+    return os.environ.get(SWITCH) == "0"
+
+
+def compiled_library(name: str, source: str) -> ctypes.CDLL | None:
+    """A C source's library, compiled where it is not yet; None where it cannot be, which is logged."""
     try:
-        path = _compiled(cell_name(cell), c_source(cell))
-        return _load(path, trace_back(cell).inputs_differ)
+        return ctypes.CDLL(str(_compiled(name, source)))
     except (OSError, subprocess.SubprocessError) as error:
-        logging.getLogger(__name__).info("no compiled kernels for %s, torch does their work: %s", cell.__name__, error)
+        logging.getLogger(__name__).info("no compiled kernels for %s, torch does their work: %s", name, error)
         return None
 
 
@@ -76,15 +94,6 @@ def kernel_arguments(numbers: Iterable[int], tensors: Iterable[Tensor | None]) -
     packed = (ctypes.c_int64 * len(words))(*words)
     packed.kept = kept  # type: ignore[attr-defined]
     return packed
-
-
-def _load(path: Path, inputs_differ: bool) -> Library:
-    library = ctypes.CDLL(str(path))
-    library.forward.argtypes = library.bptt.argtypes = [ctypes.c_void_p]
-    library.lanes.restype = ctypes.c_int64
-    library.pass_back.argtypes = [ctypes.c_void_p, *(ctypes.c_int64,) * 3]
-    library.forward.restype = library.pass_back.restype = library.bptt.restype = None
-    return Library(library.forward, library.pass_back, library.bptt, library.lanes(), inputs_differ)
 
 
 def _compiled(name: str, source: str) -> Path:

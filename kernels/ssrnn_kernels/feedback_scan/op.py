@@ -2,6 +2,7 @@
 
 Imports torch; the Triton backend only when it is chosen. B batch, T time, D state."""
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssrnn_kernels.feedback_scan.compiled import scan_compiled_into, scan_kernel_for
 from ssrnn_kernels.feedback_scan.reference import scan_reference_into
 from ssrnn_kernels.feedback_scan.shapes import ScanInputs, accumulation_dtype, check, with_states
 from ssrnn_kernels.feedback_scan.torch_loop import scan_torch_into
@@ -30,7 +32,8 @@ def feedback_scan(
     delta_next_BD: what flows into the last step from beyond it, its decay included: δ_{T-1} = e_{T-1} + delta_next.
     Two coupled states a unit (LSTM): error and δ (B, T, 2, D), delta_next (B, 2, D), decay (2, 2, D) or
         (B, T, 2, 2, D) with decay[…, i, j, :] = ∂state_i,t / ∂state_j,t-1, of which the scan takes the transpose.
-    backend: "auto" (triton for CUDA tensors where triton is installed, else torch), "reference", "torch", "triton".
+    backend: "auto" (triton for CUDA tensors where triton is installed; compiled on a CPU with a C compiler where all is
+        float32; else torch), "reference", "torch", "compiled", "triton".
 
     Accumulates in float32, float64 for a float64 error; the result has error's dtype and, where it is dense, its
     memory layout: time-major views cost no copy. Differentiable in error, decay and delta_next, any number of times.
@@ -56,7 +59,7 @@ def forward_scan(values_BTD: Tensor, decay: Tensor, reset_BT: Tensor | None = No
 def _scan_op(error: Tensor, decay: Tensor, reset: Tensor | None, delta_next: Tensor | None, backend: str) -> Tensor:
     check(error, decay, reset, delta_next, backend)
     delta = torch.empty_like(error)
-    scan_into = _backend_for(backend, error.device)
+    scan_into = _backend_for(backend, error, decay, delta_next)
     scan_into(with_states(error, decay, reset, delta_next), delta if error.dim() == 4 else delta.unsqueeze(-2))
     return delta
 
@@ -67,20 +70,32 @@ def _(error: Tensor, decay: Tensor, reset: Tensor | None, delta_next: Tensor | N
     return torch.empty_like(error)
 
 
-def _backend_for(backend: str, device: torch.device) -> Callable[[ScanInputs, Tensor], None]:
+def _backend_for(
+    backend: str, error: Tensor, decay: Tensor, delta_next: Tensor | None
+) -> Callable[[ScanInputs, Tensor], None]:
     """The one rule of "auto", and the named ones."""
-    has_triton = importlib.util.find_spec("triton") is not None
-    if backend == "auto":
-        backend = "triton" if device.type == "cuda" and has_triton else "torch"
+    if backend == "auto" and error.is_cuda:
+        backend = "triton" if _has_triton() else "torch"
     if backend == "reference":
         return scan_reference_into
     if backend == "torch":
         return scan_torch_into
-    if not has_triton:
+    if backend in ("auto", "compiled"):
+        if scan_kernel_for(error, decay, delta_next) is not None:
+            return scan_compiled_into
+        if backend == "auto":
+            return scan_torch_into
+        raise ValueError("backend: 'compiled', but it takes float32 on a CPU with a C compiler; allowed: auto, torch")
+    if not _has_triton():
         raise ValueError("backend: 'triton', but triton is not installed; allowed here: auto, reference, torch")
     from ssrnn_kernels.feedback_scan.triton import scan_triton_into
 
     return scan_triton_into
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

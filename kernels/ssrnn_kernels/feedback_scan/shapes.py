@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BACKENDS = ("auto", "reference", "torch", "triton")
+BACKENDS = ("auto", "reference", "torch", "compiled", "triton")
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
