@@ -77,7 +77,7 @@ def bptt_kernel(
 def triton_bptt(window: Window, error_TBS: Tensor) -> Solved:
     """As bptt_reference defines it; backends.py says which heads fit."""
     shape, error_TBS = window.shape, error_TBS.contiguous()
-    functions = device_functions(window.cell)  # type: ignore[arg-type]  # a module is hashable
+    functions = device_functions(window.cell)
     n_steps, n_batch, _ = error_TBS.shape
     delta, gates = torch.empty_like(error_TBS), error_TBS.new_empty(n_steps, n_batch, shape.n_rows)
     inputs = torch.empty_like(gates) if functions.inputs_differ else None

@@ -38,7 +38,7 @@ def fused_feedback(
     """δ (T, B, S), dL/du and dL/dx (T, B, R; one tensor where they are the same), and norms of each sequence.
 
     δ_t = e_t + D_{t+1}ᵀ δ_{t+1}, with D the diagonal of the step's own Jacobian, an N × N block a unit (decay None), or
-    constant; then sweeps towards BPTT: δ ← scan(e + shift(R δ)), JᵀD's rest (docs/method.md).
+    constant; then sweeps towards BPTT: δ ← scan(e + shift(R δ)), R the rest of Jᵀ (docs/method.md).
 
     states (T + 1), saved: as fused_recurrence leaves them.  error_TBS: e_t = ∂L/∂s_t through the output at t alone.
     decay_NND: of a constant D, float32 (float64 for a float64 error).

@@ -104,7 +104,7 @@ def triton_pass(
 ) -> Pass:
     """pass_reference in one kernel; the pass before is overwritten."""
     shape, error_TBS = window.shape, error_TBS.contiguous()
-    functions = device_functions(window.cell)  # type: ignore[arg-type]  # a module is hashable
+    functions = device_functions(window.cell)
     n_steps, n_batch, d_state = error_TBS.shape
     asked = {"inputs": last and functions.inputs_differ, "rest": decay_NND is not None and not last}
     delta, gates, inputs, rest = room_for_pass(window, error_TBS, before, **asked)

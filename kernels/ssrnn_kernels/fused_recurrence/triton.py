@@ -76,7 +76,7 @@ def triton_forward(
 
     Inputs, states and saved contiguous; backends.py says which heads fit."""
     n_steps, n_batch, _ = inputs_TBR.shape
-    functions = device_functions(cell)  # type: ignore[arg-type]  # a module is hashable
+    functions = device_functions(cell)
     reset_TB = None if reset_TB is None else reset_TB.contiguous()
     with torch.cuda.device_of(inputs_TBR):
         recurrence_kernel[(shape.n_heads, triton.cdiv(n_batch, BLOCK_B))](

@@ -70,7 +70,7 @@ def scan_build(
 
 def pass_build(cell_name: str, which: str, dtype: str) -> Build:
     """With resets."""
-    cell, functions, (selective, first, last) = CELLS[cell_name], device_functions(CELLS[cell_name]), PASSES[which]  # type: ignore[arg-type]
+    cell, functions, (selective, first, last) = CELLS[cell_name], device_functions(CELLS[cell_name]), PASSES[which]
     constants: dict[str, Any] = {
         "BACK": functions.back,
         "GATES": len(cell.GATES), "STATES": cell.N_STATES, "SAVED": cell.N_SAVED,
@@ -92,7 +92,7 @@ def pass_build(cell_name: str, which: str, dtype: str) -> Build:
 
 def head_build(op: str, cell_name: str, dtype: str, head_size: int) -> Build:
     """fused_recurrence or fused_bptt, with resets."""
-    cell, functions = CELLS[cell_name], device_functions(CELLS[cell_name])  # type: ignore[arg-type]
+    cell, functions = CELLS[cell_name], device_functions(CELLS[cell_name])
     constants = {
         "GATES": len(cell.GATES), "STATES": cell.N_STATES, "SAVED": cell.N_SAVED,
         "TYPE": tl.float32, "BLOCK_B": BLOCK_B, "BLOCK_K": block_of_head(head_size),

@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ssrnn_kernels.cell import cell_name
+from ssrnn_kernels.cell import Cell, cell_name
 from ssrnn_kernels.gpu.source import triton_source
 from ssrnn_kernels.unit_programs import trace_back
 
@@ -70,11 +70,14 @@ class DeviceFunctions:
     inputs_differ: bool  # has dL/dx other values than dL/du?
 
 
-@functools.cache
-def device_functions(cell: Any) -> DeviceFunctions:
-    """Those of a cell.
+def device_functions(cell: Cell) -> DeviceFunctions:
+    """Those of a cell, made once."""
+    return _device_functions(cell)  # type: ignore[arg-type]  # a module is hashable
 
-    Triton reads a function's text again when it compiles: linecache has it, under a name that is no file's."""
+
+@functools.cache
+def _device_functions(cell: Any) -> DeviceFunctions:
+    """Triton reads a function's text again when it compiles: linecache has it, under a name that is no file's."""
     text, name = triton_source(cell), f"<ssrnn_kernels.gpu {cell_name(cell)}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     module: dict[str, Any] = {"__name__": f"ssrnn_kernels.gpu.{cell_name(cell)}"}
