@@ -96,6 +96,7 @@ def pass_cost(
     else:
         read += (units - step) * (1 if selective else 1 + n) + n * units  # flow and rest from the step after; δ so far
     written = n * units + gates * units
+    carried = n * step * sum_bytes  # in and out
     if last and back.inputs_differ:
         written += gates * units
     if not last and not selective:
@@ -104,7 +105,8 @@ def pass_cost(
     reset_bytes = sizes.n_batch * sizes.n_steps * n_blocks if resets else 0
     norms = 2 * sizes.n_batch * n_blocks * sum_bytes
     number = sizes.bytes_a_number
-    return Cost(read * number + reset_bytes, written * number + norms, len(back.lines) * units)
+    bytes_in, bytes_out = read * number + reset_bytes + carried, written * number + norms + carried
+    return Cost(bytes_in, bytes_out, len(back.lines) * units)
 
 
 def feedback_cost(cell: Cell, sizes: Sizes, refinements: int, *, selective: bool = True) -> Cost:

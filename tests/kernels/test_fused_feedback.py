@@ -62,10 +62,10 @@ def assert_passes_agree(window: Window, decay: Tensor | None, error: Tensor, our
     theirs: Pass | None = None
     for sweep in range(sweeps + 1):
         flows = [None if each is None else window.through(each.gates_TBR, weight) for each in (mine, theirs)]
-        last = sweep == sweeps
-        mine = ours(window, decay, error, flows[0], mine, last=last)
-        theirs = pass_reference(window, decay, error, flows[1], theirs, last=last)
-        for output in ("delta_TBS", "gates_TBR", "inputs_TBR", "rest_TBS", "increment_B", "total_B"):
+        last, carry = sweep == sweeps, torch.full_like(error[0], 0.1 * sweep)
+        mine = ours(window, decay, error, flows[0], mine, carry, last=last)
+        theirs = pass_reference(window, decay, error, flows[1], theirs, carry, last=last)
+        for output in ("delta_TBS", "gates_TBR", "inputs_TBR", "rest_TBS", "increment_B", "total_B", "carry_BS"):
             got, wanted = getattr(mine, output), getattr(theirs, output)
             assert (got is None) == (wanted is None), output
             if got is not None:
@@ -151,7 +151,7 @@ def everything(name: str, tensors: list[Tensor], reset: Tensor | None, backend: 
         n, d = CELLS[name].N_STATES, states.shape[-1] // CELLS[name].N_STATES
         constant = (0.9 * torch.eye(n, dtype=torch.float64).unsqueeze(-1).expand(n, n, d)).to(accumulation_dtype(ones))
         for kind, decay in (("selective", None), ("constant", constant.to(ones.device))):
-            names = ("delta", "gates", "inputs", "increments", "total")
+            names = ("delta", "gates", "inputs", "increments", "total", "onward")
             outputs = fused_feedback(
                 name, states, saved, tensors[1], ones, reset, decay, refinements=1, backend=backend
             )

@@ -60,7 +60,8 @@ def test_opcheck(name: str, backend: str) -> None:
     torch.library.opcheck(torch.ops.ssrnn.fused_bptt.default, (*begin, error, reset, backend))
     n, d = CELLS[name].N_STATES, SHAPE["n_heads"] * SHAPE["head_size"]
     for decay, refinements in ((None, 2), (torch.rand(n, n, d, dtype=dtype), 1), (torch.rand(n, n, d, dtype=dtype), 0)):
-        given = (*begin, error, reset, decay, refinements, backend)
+        beyond = None if refinements == 0 else torch.rand(refinements + 1, *error.shape[1:], dtype=dtype)
+        given = (*begin, error, reset, decay, beyond, refinements, backend)
         torch.library.opcheck(torch.ops.ssrnn.fused_feedback.default, given)
 
 
@@ -68,13 +69,15 @@ def test_opcheck(name: str, backend: str) -> None:
 def test_enough_sweeps_are_bptt_and_two_runs_are_the_same(name: str) -> None:
     begin, reset = window(name)
     exact = fused_bptt(*begin, reset)
-    delta, gates, inputs, increments, total = fused_feedback(*begin, reset, refinements=SHAPE["n_steps"] - 1)
+    delta, gates, inputs, increments, total, onward = fused_feedback(*begin, reset, refinements=SHAPE["n_steps"] - 1)
     for ours, wanted in zip((delta, gates, inputs), exact, strict=True):
         torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-5)
     assert increments.shape == (SHAPE["n_steps"], SHAPE["n_batch"])
     torch.testing.assert_close(total, torch.linalg.vector_norm(delta, dim=(0, 2), dtype=torch.float64))
     again = fused_feedback(*begin, reset, refinements=SHAPE["n_steps"] - 1)
-    assert all(torch.equal(*pair) for pair in zip(again, (delta, gates, inputs, increments, total), strict=True))
+    assert all(
+        torch.equal(*pair) for pair in zip(again, (delta, gates, inputs, increments, total, onward), strict=True)
+    )
 
 
 @pytest.mark.parametrize("compiler", ["aot_eager", "inductor"])
@@ -163,5 +166,7 @@ def test_wrong_decays_and_sweeps_are_named() -> None:
     begin, reset = window("lstm")
     with pytest.raises(ValueError, match=r"decay: shape \(6,\); allowed: \(2, 2, 6\)"):
         fused_feedback(*begin, reset, torch.zeros(6))
+    with pytest.raises(ValueError, match=r"beyond: shape \(1, 3, 12\); allowed: \(2, 3, 12\)"):
+        fused_feedback(*begin, reset, None, torch.zeros(1, 3, 12), refinements=1)
     with pytest.raises(ValueError, match="refinements: -1; allowed: 0 or more"):
         fused_feedback(*begin, reset, refinements=-1)

@@ -199,7 +199,7 @@ typedef struct {
     const float *states, *saved, *own_weights, *decay;  // (T + 1, B, S), (T, B, SAVED, D), (GATES, D), (N, N, D)
     const uint8_t *reset;                               // (T, B), or null
     const float *error, *flow, *rest_before, *zeros;    // (T, B, S); (T, B, D) and (T, B, S) of the pass before; (S)
-    float *delta, *gates, *inputs, *rest, *carry;       // (T, B, S): grows; (T, B, R) twice, (T, B, S), (B, S)
+    float *delta, *gates, *inputs, *rest, *carry;       // (T, B, S): grows; (T, B, R) twice, (T, B, S), (B, S): in, out
     double *squares;                                    // (B, 2): of what this pass adds, and of the sum
     const float *weights;                               // BPTT: (heads, blocks, GATES · K, LANES)
 } Pass;
@@ -249,11 +249,9 @@ ALWAYS void pass_row(const Pass *a, int64_t t, int64_t b, const int selective, c
 
 // One pass back in time: value_t = e_t + carry_t, carry_{t-1} = D_tᵀ value_t.
 void pass_back(const Pass *a, int64_t selective, int64_t first, int64_t last) {
-    const int64_t S = STATES * a->n_heads * a->head_size;
     #pragma omp parallel for num_threads(a->threads) if (a->threads > 1)
     for (int64_t b = 0; b < a->n_batch; b++) {
         double squares[2] = {0.0, 0.0};
-        memset(a->carry + b * S, 0, S * sizeof(float));
         if (selective) {
             if (first && last) PASS(1, 1, 1, 0);
             else if (first) PASS(1, 1, 0, 0);

@@ -23,9 +23,10 @@ def pass_arguments(
     inputs_TBR: Tensor | None,
     rest_TBS: Tensor | None,
     squares_B2: Tensor | None,
+    carry_BS: Tensor,
     weights: Tensor | None = None,
 ) -> Any:
-    """The struct Pass of cpu/kernels.c, which says what each is; the carry starts at zero."""
+    """The struct Pass of cpu/kernels.c, which says what each is."""
     n_steps, n_batch, d_state = error_TBS.shape
     shape, zeros_S = window.shape, error_TBS.new_zeros(d_state)
     numbers = (n_steps, n_batch, shape.n_heads, shape.head_size, torch.get_num_threads())
@@ -34,6 +35,6 @@ def pass_arguments(
         error_TBS.new_zeros(shape.n_states, d_state) if decay_NND is None else decay_NND.contiguous(),
         None if window.reset_TB is None else window.reset_TB.contiguous(),
         error_TBS, None if flow_TBD is None else flow_TBD.contiguous(), rest_before_TBS, zeros_S,
-        delta_TBS, gates_TBR, inputs_TBR, rest_TBS, error_TBS.new_zeros(n_batch, d_state), squares_B2, weights,
+        delta_TBS, gates_TBR, inputs_TBR, rest_TBS, carry_BS, squares_B2, weights,
     )  # fmt: skip
     return kernel_arguments(numbers, tensors)

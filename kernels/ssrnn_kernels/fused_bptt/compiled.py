@@ -19,7 +19,6 @@ def compiled_bptt(window: Window, error_TBS: Tensor) -> Solved:
     delta, gates = torch.empty_like(error), error.new_empty(n_steps, n_batch, shape.n_rows)
     inputs = torch.empty_like(gates) if library.inputs_differ else gates
     weights = in_blocks(shape.per_head(window.weight_hh_RK).transpose(1, 2).unsqueeze(1), library.lanes)
-    library.bptt(
-        pass_arguments(window, no_own_weights, None, error, None, None, delta, gates, inputs, None, None, weights)
-    )
+    outputs = (delta, gates, inputs, None, None, torch.zeros_like(error[0]))
+    library.bptt(pass_arguments(window, no_own_weights, None, error, None, None, *outputs, weights))
     return Solved(delta, gates, inputs)

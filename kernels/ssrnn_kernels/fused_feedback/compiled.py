@@ -17,6 +17,7 @@ def compiled_pass(
     error_TBS: Tensor,
     flow_TBD: Tensor | None = None,
     before: Pass | None = None,
+    carry_BS: Tensor | None = None,
     *,
     last: bool,
 ) -> Pass:
@@ -25,9 +26,14 @@ def compiled_pass(
     asked = {"inputs": last and library.inputs_differ, "rest": decay_NND is not None and not last}
     delta, gates, inputs, rest = room_for_pass(window, error_TBS, before, **asked)
     squares = torch.zeros(error_TBS.shape[1], 2, dtype=torch.float64)
+    carry = (
+        torch.zeros_like(error_TBS[0]) if carry_BS is None else carry_BS.clone(memory_format=torch.contiguous_format)
+    )
     arguments = pass_arguments(
         window, torch.stack(shape.own_weights(window.weight_hh_RK)), decay_NND, error_TBS, flow_TBD,
-        None if before is None else before.rest_TBS, delta, gates, inputs, rest, squares,
+        None if before is None else before.rest_TBS, delta, gates, inputs, rest, squares, carry,
     )  # fmt: skip
     library.pass_back(arguments, decay_NND is None, before is None, last)
-    return Pass(delta, gates, (gates if inputs is None else inputs) if last else None, rest, *squares.sqrt().unbind(1))
+    inputs = (gates if inputs is None else inputs) if last else None
+    increment, total = squares.sqrt().unbind(1)
+    return Pass(delta, gates, inputs, rest, increment, total, carry)

@@ -4,11 +4,13 @@ Imports torch; Triton only where it is chosen. T time, B batch, R rows, D units,
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ssrnn_kernels.backends import backend_for
+from ssrnn_kernels.feedback_scan.shapes import accumulation_dtype
 from ssrnn_kernels.fused_feedback.compiled import compiled_pass
 from ssrnn_kernels.fused_feedback.reference import Pass, pass_reference
 from ssrnn_kernels.window import Solved, Window
@@ -21,6 +23,22 @@ class Refined:
     solved: Solved
     increments_KB: Tensor  # K + 1 rows: ‖what the scan gave‖, then ‖what each sweep added‖
     total_B: Tensor  # ‖δ‖
+    onward_KBS: Tensor  # K + 1: what flows on to before the window in the scan and in each sweep
+
+
+class Feedback(NamedTuple):
+    """What fused_feedback gives.
+
+    The norms are of each sequence, float64: where they grow the sweeps diverge, and nothing is left out here.
+    onward_KBS: what flows on to before the window in the scan and in each sweep, the beyond_KBS of the chunk of time
+    before this one: chunks, the last first, give what the whole window does."""
+
+    delta_TBS: Tensor
+    gates_TBR: Tensor  # dL/du
+    inputs_TBR: Tensor  # dL/dx; the same tensor where it is the same
+    increments_KB: Tensor  # K + 1: ‖what the scan gave‖, then ‖what each sweep added‖
+    total_B: Tensor  # ‖δ‖
+    onward_KBS: Tensor
 
 
 def fused_feedback(
@@ -31,43 +49,62 @@ def fused_feedback(
     error_TBS: Tensor,
     reset_TB: Tensor | None = None,
     decay_NND: Tensor | None = None,
+    beyond_KBS: Tensor | None = None,
     *,
     refinements: int = 0,
     backend: str = "auto",
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """δ (T, B, S), dL/du and dL/dx (T, B, R; one tensor where they are the same), and norms of each sequence.
+) -> Feedback:
+    """δ = dL/ds of every step and what follows from it, by a scan back in time and sweeps towards BPTT.
 
     δ_t = e_t + D_{t+1}ᵀ δ_{t+1}, with D the diagonal of the step's own Jacobian, an N × N block a unit (decay None), or
     constant; then sweeps towards BPTT: δ ← scan(e + shift(R δ)), R the rest of Jᵀ (docs/method.md).
 
     states (T + 1), saved: as fused_recurrence leaves them.  error_TBS: e_t = ∂L/∂s_t through the output at t alone.
     decay_NND: of a constant D, float32 (float64 for a float64 error).
-    The norms, float64: increments (K + 1, B), of the scan and of each sweep; total (B), of δ. Where they grow the
-    sweeps diverge: nothing is left out here.
     backend: "auto" (backends.py has the rule), "torch", "compiled", "triton".
     Not differentiable. ValueError names what is wrong and what is allowed."""
-    given = (cell, states_TBS, saved_TBQD, weight_hh_RK, error_TBS, reset_TB, decay_NND, refinements, backend)
-    delta, gates, inputs, increments, total = _op(*given)
-    return delta, gates, inputs if inputs.numel() else gates, increments, total
+    given = (cell, states_TBS, saved_TBQD, weight_hh_RK, error_TBS, reset_TB, decay_NND, beyond_KBS)
+    delta, gates, inputs, increments, total, onward = _op(*given, refinements, backend)
+    return Feedback(delta, gates, inputs if inputs.numel() else gates, increments, total, onward)
 
 
-def refine(window: Window, error_TBS: Tensor, decay_NND: Tensor | None, sweeps: int, backend: str = "auto") -> Refined:
+def refine(
+    window: Window,
+    error_TBS: Tensor,
+    decay_NND: Tensor | None,
+    sweeps: int,
+    backend: str = "auto",
+    beyond_KBS: Tensor | None = None,
+) -> Refined:
     """Σ_k u_k with u_0 = scan(e), u_k = scan(shift(R u_{k−1})): K sweeps towards the fixed point, which is BPTT.
 
-    decay None: the Jacobian's own diagonal, and R u is W° times the gates' gradients."""
+    decay None: the Jacobian's own diagonal, and R u is W° times the gates' gradients.
+    beyond_KBS: the onward_KBS of the chunk of time that follows: chunks give what the whole window does."""
     one_pass = _pass_by(backend_for(backend, window.cell, error_TBS))
     weight_RK = window.weight_hh_RK
     if decay_NND is None and sweeps:
         weight_RK = window.weights_beside_the_diagonal()
-    done = one_pass(window, decay_NND, error_TBS, last=sweeps == 0)
-    increments = [done.increment_B]
+    beyond = (None,) * (sweeps + 1) if beyond_KBS is None else beyond_KBS
+    done = one_pass(window, decay_NND, error_TBS, carry_BS=beyond[0], last=sweeps == 0)
+    increments, onward = [done.increment_B], [done.carry_BS]
     for sweep in range(1, sweeps + 1):
         flow_TBD = window.through(done.gates_TBR, weight_RK)
-        done = one_pass(window, decay_NND, error_TBS, flow_TBD, done, last=sweep == sweeps)
+        past = _past_the_scan(window, flow_TBD[0], done)
+        done = one_pass(window, decay_NND, error_TBS, flow_TBD, done, beyond[sweep], last=sweep == sweeps)
         increments.append(done.increment_B)
+        onward.append(done.carry_BS + past)
     assert done.inputs_TBR is not None
     solved = Solved(done.delta_TBS, done.gates_TBR, done.inputs_TBR)
-    return Refined(solved, torch.stack(increments).double(), done.total_B.double())
+    return Refined(solved, torch.stack(increments).double(), done.total_B.double(), torch.stack(onward))
+
+
+def _past_the_scan(window: Window, flow_BD: Tensor, before: Pass) -> Tensor:
+    """(B, S): what the pass before sends from the first step to before the window, beside its own scan."""
+    past = torch.zeros_like(before.carry_BS)
+    if before.rest_TBS is not None:
+        past += before.rest_TBS[0]
+    past[:, : flow_BD.shape[-1]] += flow_BD
+    return window.cut(past.unsqueeze(0), 0)[0]
 
 
 def _pass_by(backend: str) -> Callable[..., Pass]:
@@ -89,13 +126,14 @@ def _op(
     error: Tensor,
     reset: Tensor | None,
     decay: Tensor | None,
+    beyond: Tensor | None,
     refinements: int,
     backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     window = Window.checked(cell, states, saved, weight_hh, error, reset)
-    _check(window, decay, refinements)
-    done = refine(window, error, decay, refinements, backend)
-    return *done.solved.apart(), done.increments_KB, done.total_B.clone()
+    _check(window, error, decay, beyond, refinements)
+    done = refine(window, error, decay, refinements, backend, beyond)
+    return *done.solved.apart(), done.increments_KB, done.total_B.clone(), done.onward_KBS
 
 
 @_op.register_fake
@@ -107,18 +145,23 @@ def _(
     error: Tensor,
     reset: Tensor | None,
     decay: Tensor | None,
+    beyond: Tensor | None,
     refinements: int,
     backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     window = Window.checked(cell, states, saved, weight_hh, error, reset)
-    _check(window, decay, refinements)
+    _check(window, error, decay, beyond, refinements)
     norms = error.new_empty(refinements + 1, error.shape[1], dtype=torch.float64)
-    return *window.room_for_solved(error), norms, torch.empty_like(norms[0])
+    onward = error.new_empty(refinements + 1, *error.shape[1:], dtype=accumulation_dtype(error))
+    return *window.room_for_solved(error), norms, torch.empty_like(norms[0]), onward
 
 
-def _check(window: Window, decay: Tensor | None, refinements: int) -> None:
+def _check(window: Window, error: Tensor, decay: Tensor | None, beyond: Tensor | None, refinements: int) -> None:
     n, d = window.shape.n_states, window.shape.n_units
     if refinements < 0:
         raise ValueError(f"refinements: {refinements}; allowed: 0 or more")
     if decay is not None and decay.shape != (n, n, d):
         raise ValueError(f"decay: shape {tuple(decay.shape)}; allowed: {(n, n, d)}, or None for the Jacobian's own")
+    wanted = (refinements + 1, *error.shape[1:])
+    if beyond is not None and beyond.shape != wanted:
+        raise ValueError(f"beyond: shape {tuple(beyond.shape)}; allowed: {wanted}, as the chunk after gave it")

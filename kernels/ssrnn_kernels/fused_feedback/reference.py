@@ -25,6 +25,7 @@ class Pass:
     rest_TBS: Tensor | None
     increment_B: Tensor  # of each sequence ‖what this pass added‖
     total_B: Tensor  # ‖the sum‖
+    carry_BS: Tensor  # what this pass carries on to before the window: D_0ᵀ value_0, in the accumulation type
 
 
 def room_for_pass(
@@ -45,22 +46,33 @@ def pass_reference(
     error_TBS: Tensor,
     flow_TBD: Tensor | None = None,
     before: Pass | None = None,
+    carry_BS: Tensor | None = None,
     *,
     last: bool,
 ) -> Pass:
     """value_t = e_t + D_{t+1}ᵀ value_{t+1}, with D the Jacobian's own diagonal (decay None) or a constant one.
 
     The first pass scans the errors; a later one what the pass before sends to the step before: flow_TBD, its gates'
-    gradients through the weights, and its rest."""
+    gradients through the weights, and its rest. carry_BS: what flows into the last step from beyond the window."""
     source = error_TBS if before is None or flow_TBD is None else _shifted(window, flow_TBD, before)
-    increment = _scan(window, source, decay_NND)
+    decay = window.diagonal() if decay_NND is None else decay_NND
+    increment = _scan(window, source, decay, carry_BS)
     delta = increment if before is None else before.delta_TBS + increment
     gates = window.gates(delta if last else increment)
     rest = None
     if decay_NND is not None and not last:
-        carried = (decay_NND.to(increment.dtype) * increment.unflatten(-1, (-1, 1, decay_NND.shape[-1]))).sum(dim=-3)
-        rest = window.direct(increment) - carried.flatten(-2)
-    return Pass(delta, gates, window.inputs(gates, delta) if last else None, rest, _norm(increment), _norm(delta))
+        rest = window.direct(increment) - _carried(decay_NND.to(increment.dtype), increment)
+    first = (decay[:1] if decay_NND is None else decay).to(accumulation_dtype(increment))
+    carry = window.cut(_carried(first, increment[:1].to(first.dtype)), 0)[0]
+    inputs = window.inputs(gates, delta) if last else None
+    return Pass(delta, gates, inputs, rest, _norm(increment), _norm(delta), carry)
+
+
+def _carried(decay: Tensor, value_TBS: Tensor) -> Tensor:
+    """(T, B, S): Dᵀ value, of a constant decay (N, N, D) or of each step's, (T, B, D) or (T, B, N, N, D)."""
+    if decay.shape == value_TBS.shape:
+        return decay * value_TBS
+    return (decay * value_TBS.unflatten(-1, (-1, 1, decay.shape[-1]))).sum(dim=-3).flatten(-2)
 
 
 def _shifted(window: Window, flow_TBD: Tensor, before: Pass) -> Tensor:
@@ -73,16 +85,16 @@ def _shifted(window: Window, flow_TBD: Tensor, before: Pass) -> Tensor:
     return source
 
 
-def _scan(window: Window, error_TBS: Tensor, decay_NND: Tensor | None) -> Tensor:
-    """feedback_scan on time-major memory: views, no copies."""
+def _scan(window: Window, error_TBS: Tensor, decay: Tensor, carry_BS: Tensor | None) -> Tensor:
+    """feedback_scan on time-major memory: views, no copies.  decay: as _carried takes it."""
     reset_BT = None if window.reset_TB is None else window.reset_TB.transpose(0, 1)
-    n = window.shape.n_states
-    error_BTS = error_TBS.transpose(0, 1)
-    decay = window.diagonal().transpose(0, 1) if decay_NND is None else decay_NND
+    n, error_BTS = window.shape.n_states, error_TBS.transpose(0, 1)
+    varies = decay.dim() == 5 or decay.shape == error_TBS.shape
+    decay = decay.transpose(0, 1) if varies else decay
     if n == 1:
-        decay = decay if decay_NND is None else decay[0, 0]
-        return feedback_scan(error_BTS, decay, reset_BT).transpose(0, 1)
-    return feedback_scan(error_BTS.unflatten(-1, (n, -1)), decay, reset_BT).flatten(-2).transpose(0, 1)
+        return feedback_scan(error_BTS, decay if varies else decay[0, 0], reset_BT, carry_BS).transpose(0, 1)
+    coupled = None if carry_BS is None else carry_BS.unflatten(-1, (n, -1))
+    return feedback_scan(error_BTS.unflatten(-1, (n, -1)), decay, reset_BT, coupled).flatten(-2).transpose(0, 1)
 
 
 def _norm(values_TBS: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ MOST_REGISTERS = 64  # a thread: 32 programs then find room on a multiprocessor,
 
 @triton.jit
 def feedback_pass_kernel(
-    states, saved, own_weights, decay, reset, error, flow, rest_before, delta, gates, inputs, rest, squares,
+    states, saved, own_weights, decay, reset, error, flow, rest_before, carried, delta, gates, inputs, rest, squares,
     n_steps, n_batch, d, head_size, n_blocks,
     BACK: tl.constexpr, GATES: tl.constexpr, STATES: tl.constexpr, SAVED: tl.constexpr, SELECTIVE: tl.constexpr,
     FIRST: tl.constexpr, LAST: tl.constexpr, TYPE: tl.constexpr, BLOCK_D: tl.constexpr, STAGES: tl.constexpr,
@@ -31,7 +31,8 @@ def feedback_pass_kernel(
     """value_t = source_t + carry_t;  carry_{t-1} = D_tᵀ value_t, nothing where step t starts a document.
 
     The source is the error in the first pass, then what the pass before sends on: its flow and, where the decay is
-    constant and more passes follow, its rest. reset, inputs and the rests may be None."""
+    constant and more passes follow, its rest. carried: (B, S), what flows into the last step, then what flows on from
+    the first. reset, inputs and the rests may be None."""
     b = (tl.program_id(0) // n_blocks).to(tl.int64)
     units = (tl.program_id(0) % n_blocks) * BLOCK_D + tl.arange(0, BLOCK_D)
     rows = units // head_size * (GATES * head_size) + units % head_size
@@ -39,7 +40,8 @@ def feedback_pass_kernel(
     weights = load_values(own_weights + units, d, inside, GATES, TYPE)
     decays = load_values(decay + units, d, inside, STATES * STATES, TYPE)
     zero = tl.zeros([BLOCK_D], dtype=TYPE)
-    carry = (zero,) * STATES
+    at_carried = carried + b * (STATES * d) + units
+    carry = load_values(at_carried, d, inside, STATES, TYPE)
     state_after = load_values(states + (n_steps * n_batch + b) * (STATES * d) + units, d, inside, STATES, TYPE)
     added, total = zero, zero
     starts_after = tl.full([], 1, tl.int32)  # nothing flows from a step that starts a document, or from beyond the last
@@ -89,6 +91,7 @@ def feedback_pass_kernel(
             onward = onward + (tl.where(starts != 0, 0.0, zero + passes_on),)
         carry = onward
         state_after, starts_after = state_before, starts
+    store_values(at_carried, d, carry, inside, STATES)
     tl.store(squares + 2 * tl.program_id(0), tl.sum(added))
     tl.store(squares + 2 * tl.program_id(0) + 1, tl.sum(total))
 
@@ -99,6 +102,7 @@ def triton_pass(
     error_TBS: Tensor,
     flow_TBD: Tensor | None = None,
     before: Pass | None = None,
+    carry_BS: Tensor | None = None,
     *,
     last: bool,
 ) -> Pass:
@@ -111,17 +115,22 @@ def triton_pass(
     n_blocks = triton.cdiv(shape.n_units, BLOCK_D)
     type_ = accumulation_dtype(error_TBS)
     squares = error_TBS.new_empty(n_batch * n_blocks, 2, dtype=type_)
+    carry = error_TBS.new_zeros(n_batch, d_state, dtype=type_)
+    if carry_BS is not None:
+        carry.copy_(carry_BS)
     own_weights = torch.stack(shape.own_weights(window.weight_hh_RK))
     decay = error_TBS.new_zeros(shape.n_states, d_state) if decay_NND is None else decay_NND.contiguous()
     reset_TB, flow_TBD = (None if each is None else each.contiguous() for each in (window.reset_TB, flow_TBD))
     with torch.cuda.device_of(error_TBS):
         feedback_pass_kernel[(n_batch * n_blocks,)](
             window.states_TBS, window.saved_TBQD, own_weights, decay, reset_TB, error_TBS, flow_TBD,
-            None if before is None else before.rest_TBS, delta, gates, inputs, rest, squares,
+            None if before is None else before.rest_TBS, carry, delta, gates, inputs, rest, squares,
             n_steps, n_batch, shape.n_units, shape.head_size, n_blocks,
             BACK=functions.back, GATES=shape.n_gates, STATES=shape.n_states, SAVED=window.cell.N_SAVED,
             SELECTIVE=decay_NND is None, FIRST=before is None, LAST=last, TYPE=TRITON_DTYPES[type_],
             BLOCK_D=BLOCK_D, STAGES=STAGES, num_warps=NUM_WARPS, maxnreg=MOST_REGISTERS,
         )  # fmt: skip
     norms = squares.unflatten(0, (n_batch, n_blocks)).sum(dim=1, dtype=torch.float64).sqrt()
-    return Pass(delta, gates, (gates if inputs is None else inputs) if last else None, rest, *norms.unbind(1))
+    inputs = (gates if inputs is None else inputs) if last else None
+    increment, total = norms.unbind(1)
+    return Pass(delta, gates, inputs, rest, increment, total, carry)

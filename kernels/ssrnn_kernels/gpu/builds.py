@@ -82,7 +82,11 @@ def pass_build(cell_name: str, which: str, dtype: str) -> Build:
         **({} if last and functions.inputs_differ else {"inputs": None}),
     }  # fmt: skip
     any_number = {"n_steps", "n_batch", "n_blocks"}
-    types = dict.fromkeys(feedback_pass_kernel.arg_names, f"*{dtype}") | {"squares": "*fp32", "reset": "*i1"}
+    types = dict.fromkeys(feedback_pass_kernel.arg_names, f"*{dtype}") | {
+        "squares": "*fp32",
+        "carried": "*fp32",
+        "reset": "*i1",
+    }
     types |= dict.fromkeys((*any_number, "d", "head_size"), "i32")
     settings = {"num_warps": NUM_WARPS, "maxnreg": MOST_REGISTERS}
     return Build(
