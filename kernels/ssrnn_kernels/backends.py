@@ -13,34 +13,42 @@ from torch import Tensor
 from ssrnn_kernels.cell import Cell, cell_name
 from ssrnn_kernels.cpu.build import library_for
 
-BACKENDS = ("auto", "torch", "compiled", "triton")
+BACKENDS = ("auto", "torch", "aten", "compiled", "triton")
 SWITCH = "SSRNN_GPU_KERNELS"  # 0: "auto" leaves a GPU's work to torch
 MOST_HEAD_SIZE = {torch.bfloat16: 128, torch.float16: 128, torch.float32: 32, torch.float64: 16}
 MOST_HEAD_SIZE_BEFORE_SM90 = 64  # the shared memory is smaller
 MOST_HEAD_SIZE_OF_AMD = 32  # gfx942: more would spill
 
 
-def backend_for(backend: str, cell: Cell, values: Tensor, head_size: int | None = None) -> str:
-    """The backend that runs, torch, compiled or triton: the named one, or by "auto"
+def backend_for(
+    backend: str, cell: Cell, values: Tensor, head_size: int | None = None, *, has_aten: bool = False
+) -> str:
+    """The backend that runs: the named one, or by "auto"
 
         on a CPU    compiled, for float32 where there is a C compiler
         on a GPU    triton, where it is installed and, in an op that keeps a head's weights on the chip, the head fits
+                    aten, in the forward of a dense cell that torch.nn has, where it does not
         else        torch, which is said once
 
     values: a tensor of the op's.  head_size: units a head, of an op that keeps its weights on the chip.
+    has_aten: torch has a fused layer for this (fused_recurrence/aten.py).
     ValueError: no such backend, or one that cannot serve this; it says why."""
     if backend not in BACKENDS:
         raise ValueError(f"backend: {backend!r}; allowed: {', '.join(BACKENDS)}")
-    if backend == "torch":
+    if backend == "torch" or (backend == "aten" and has_aten):
         return backend
+    if backend == "aten":
+        raise ValueError("backend: 'aten', but torch has no fused layer for this; allowed here: auto, torch")
     wanted = backend if backend != "auto" else "triton" if values.is_cuda else "compiled"
     cannot = _compiled_cannot(cell, values) if wanted == "compiled" else _triton_cannot(values, head_size)
-    if cannot is None and backend == "auto" and values.is_cuda and os.environ.get(SWITCH) == "0":
-        return "torch"
+    if backend == "auto" and values.is_cuda and os.environ.get(SWITCH) == "0":
+        cannot = f"{SWITCH}=0"
     if cannot is None:
         return wanted
     if backend != "auto":
         raise ValueError(f"backend: {backend!r}, but {cannot}; allowed here: auto, torch")
+    if has_aten and values.is_cuda:
+        return "aten"
     _say_once(logging.WARNING if values.is_cuda else logging.INFO, f"torch runs the recurrence: {cannot}")
     return "torch"
 

@@ -1,5 +1,6 @@
 """The fused ops as torch.library has them: its checks, gradients, compilation, who is chosen, clear errors."""
 
+import importlib.util
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 from windows import each_cell, problem
 
 from ssrnn_kernels import backends, fused_bptt, fused_feedback, fused_recurrence
@@ -129,10 +131,31 @@ def test_who_is_chosen(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
+@pytest.mark.usefixtures("said_nothing_yet")
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_who_is_chosen_on_a_gpu(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of tensors that are only said to be there."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    cell = CELLS["gru"]
+    with FakeTensorMode():
+        half, single = torch.empty(1, device="cuda", dtype=torch.bfloat16), torch.empty(1, device="cuda")
+        assert backend_for("auto", cell, half) == "triton"  # a pass of feedback takes any width
+        assert [backend_for("auto", cell, half, size) for size in (64, 65)] == ["triton", "torch"]
+        assert [backend_for("auto", cell, single, size) for size in (32, 33)] == ["triton", "torch"]
+        assert [backend_for("auto", cell, half, size, has_aten=True) for size in (64, 65)] == ["triton", "aten"]
+        with pytest.raises(
+            ValueError, match="a head of 65 units of torch.bfloat16 does not fit on the chip .at most 64"
+        ):
+            backend_for("triton", cell, half, 65)
+        monkeypatch.setenv(backends.SWITCH, "0")
+        assert [backend_for("auto", cell, half, 64, has_aten=has) for has in (False, True)] == ["torch", "aten"]
+    assert "torch runs the recurrence: a head of 65 units of torch.bfloat16 does not fit" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("backend", "dtype", "words"),
     [
-        ("cuda", torch.float32, "backend: 'cuda'; allowed: auto, torch, compiled, triton"),
+        ("cuda", torch.float32, "backend: 'cuda'; allowed: auto, torch, aten, compiled, triton"),
         ("compiled", torch.float64, r"'compiled', but the CPU's kernels take float32.*allowed here: auto, torch"),
         ("triton", torch.float32, "'triton', but .*TRITON_INTERPRET=1 set before the start"),
     ],

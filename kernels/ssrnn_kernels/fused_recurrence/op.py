@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from ssrnn_kernels.backends import backend_for
-from ssrnn_kernels.cell import Cell, Shape, check_tensors
+from ssrnn_kernels.cell import Cell, Shape, cell_name, check_tensors
 from ssrnn_kernels.cells import get_cell
 from ssrnn_kernels.fused_bptt.op import fused_bptt
+from ssrnn_kernels.fused_recurrence.aten import LAYERS as ATEN_LAYERS
+from ssrnn_kernels.fused_recurrence.aten import aten_forward
 from ssrnn_kernels.fused_recurrence.compiled import compiled_forward
 from ssrnn_kernels.fused_recurrence.torch_loop import torch_forward
 from ssrnn_kernels.window import Window
@@ -34,7 +36,7 @@ def fused_recurrence(
     cell: a name of ssrnn_kernels.cells.  inputs_TBR: W_ih x + b_ih of all steps, rows by head, gate and unit.
     reset_TB: bool; true where a step starts a document, from a zero state.
     save: without it nothing is saved but the states, and nothing can be differentiated.
-    backend: "auto" (backends.py has the rule), "torch", "compiled", "triton".
+    backend: "auto" (backends.py has the rule), "torch", "aten" (cuDNN on a GPU), "compiled", "triton".
 
     Differentiable in all four tensors, once, exactly: by BPTT. ValueError names what is wrong and what is allowed."""
     return _op(cell, inputs_TBR, weight_hh_RK, bias_hh_R, state_BS, reset_TB, save, backend)
@@ -74,7 +76,8 @@ def recur(
     states = inputs_TBR.new_empty(n_steps + 1, n_batch, state_BS.shape[-1])
     states[0] = state_BS
     saved = inputs_TBR.new_empty(n_steps if save else 1, n_batch, cell.N_SAVED, shape.n_units)
-    forward = _forward_by(backend_for(backend, cell, inputs_TBR, shape.head_size))
+    has_aten = shape.n_heads == 1 and cell_name(cell) in ATEN_LAYERS
+    forward = _forward_by(backend_for(backend, cell, inputs_TBR, shape.head_size, has_aten=has_aten))
     forward(cell, shape, inputs_TBR, weight_hh_RK, bias_hh_R, reset_TB, states, saved)
     return Trajectory(states, saved if save else None)
 
@@ -99,6 +102,8 @@ def _forward_by(backend: str) -> Callable[..., None]:
         return compiled_forward
     if backend == "torch":
         return torch_forward
+    if backend == "aten":
+        return aten_forward
     from ssrnn_kernels.fused_recurrence.triton import triton_forward
 
     return triton_forward
@@ -145,7 +150,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     cell, _, weight_hh, _, _, reset, save, backend = inputs
     states, saved = output
     ctx.save_for_backward(states, saved, weight_hh, reset)
-    ctx.cell, ctx.save, ctx.backend = cell, save, backend
+    ctx.cell, ctx.save, ctx.backend = cell, save, "auto" if backend == "aten" else backend  # of the way back
     ctx.mark_non_differentiable(saved)
 
 
