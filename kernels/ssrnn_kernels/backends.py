@@ -14,6 +14,7 @@ from ssrnn_kernels.cell import Cell, cell_name
 from ssrnn_kernels.cpu.build import library_for
 
 BACKENDS = ("auto", "torch", "aten", "compiled", "triton")
+IN_ORDER = {"cpu": ("compiled",), "cuda": ("triton", "aten")}  # of "auto"; torch where none can
 SWITCH = "SSRNN_GPU_KERNELS"  # 0: "auto" leaves a GPU's work to torch
 MOST_HEAD_SIZE = {torch.bfloat16: 128, torch.float16: 128, torch.float32: 32, torch.float64: 16}
 MOST_HEAD_SIZE_BEFORE_SM90 = 64  # the shared memory is smaller
@@ -35,21 +36,24 @@ def backend_for(
     ValueError: no such backend, or one that cannot serve this; it says why."""
     if backend not in BACKENDS:
         raise ValueError(f"backend: {backend!r}; allowed: {', '.join(BACKENDS)}")
-    if backend == "torch" or (backend == "aten" and has_aten):
-        return backend
-    if backend == "aten":
-        raise ValueError("backend: 'aten', but torch has no fused layer for this; allowed here: auto, torch")
-    wanted = backend if backend != "auto" else "triton" if values.is_cuda else "compiled"
-    cannot = _compiled_cannot(cell, values) if wanted == "compiled" else _triton_cannot(values, head_size)
-    if backend == "auto" and values.is_cuda and os.environ.get(SWITCH) == "0":
-        cannot = f"{SWITCH}=0"
-    if cannot is None:
-        return wanted
+    cannot = {
+        "torch": lambda: None,
+        "aten": lambda: None if has_aten else "torch has no fused layer for this",
+        "compiled": lambda: _compiled_cannot(cell, values),
+        "triton": lambda: _triton_cannot(values, head_size),
+    }
     if backend != "auto":
-        raise ValueError(f"backend: {backend!r}, but {cannot}; allowed here: auto, torch")
-    if has_aten and values.is_cuda:
-        return "aten"
-    _say_once(logging.WARNING if values.is_cuda else logging.INFO, f"torch runs the recurrence: {cannot}")
+        if why := cannot[backend]():
+            raise ValueError(f"backend: {backend!r}, but {why}; allowed here: auto, torch")
+        return backend
+    reasons = []
+    for wanted in IN_ORDER.get(values.device.type, ()):
+        why = f"{SWITCH}=0" if wanted == "triton" and os.environ.get(SWITCH) == "0" else cannot[wanted]()
+        if why is None:
+            return wanted
+        reasons.append(why)
+    if reasons:
+        _say_once(logging.WARNING if values.is_cuda else logging.INFO, f"torch runs the recurrence: {reasons[0]}")
     return "torch"
 
 
