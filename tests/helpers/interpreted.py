@@ -11,9 +11,9 @@ from worlds import ROOT
 
 
 @contextmanager
-def interpreted_tests(path: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
-    """The file's tests with "triton" in their names, running; whatever is left of them is killed in the end."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "triton", *options, str(path)]
+def interpreted_tests(path: Path, which: str, *options: str) -> Iterator["subprocess.Popen[str]"]:
+    """The file's tests that pytest's -k and options choose, running; whatever is left of them is killed in the end."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", which, *options, str(path)]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -4,11 +4,9 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
-from interpreted import assert_passed, interpreted_tests
 from windows import each_cell, problem
 
 from ssrnn_kernels import feedback_scan
@@ -134,12 +132,6 @@ def test_triton_recurs_at_that_cost(name: str) -> None:
     with counted() as seen:
         triton_bptt(window, torch.ones_like(window.states_TBS[1:]))
     assert_costs(seen, bptt_cost(cell, SIZES))
-
-
-@pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 already")
-def test_the_interpreter_counts_the_same() -> None:
-    with interpreted_tests(Path(__file__)) as process:
-        assert_passed(process)
 
 
 @each_cell

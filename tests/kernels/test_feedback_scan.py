@@ -1,6 +1,6 @@
 """feedback_scan's mathematics: the reference against BPTT and linear algebra, every backend against the reference.
 
-Triton takes part where it can run: on a GPU, or under TRITON_INTERPRET=1 (test_feedback_scan_triton.py starts that).
+Triton takes part where it can run: on a GPU, or under TRITON_INTERPRET=1 (test_in_the_interpreter.py starts that).
 Shapes: B batch, T time, D state; coupled: two states a unit."""
 
 import os

@@ -1,6 +1,6 @@
 """A pass of feedback by every implementation against torch's, which defines it; Triton's forward and BPTT, too.
 
-Triton takes part where it can: on a GPU, or under TRITON_INTERPRET=1 (test_fused_feedback_triton.py starts that)."""
+Triton takes part where it can: on a GPU, or under TRITON_INTERPRET=1 (test_in_the_interpreter.py starts that)."""
 
 import os
 from collections.abc import Callable, Iterator
