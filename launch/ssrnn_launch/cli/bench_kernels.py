@@ -43,6 +43,7 @@ def kernels(
     from ssrnn_dist.bench.machine import described_machine
     from ssrnn_dist.bench.roofline import draw_roofline
     from ssrnn_dist.files import write_json_atomic
+    from ssrnn_dist.problems import user_error
     from ssrnn_kernels.cells import CELLS
 
     here = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -59,7 +60,8 @@ def kernels(
         for one_heads in heads
         for one_shape in shapes
     ):
-        known("--heads", [case.n_heads], [each for each in heads if case.d % each == 0])
+        if case.d % case.n_heads:
+            raise user_error("--heads", f"{case.n_heads}", f"what divides the width {case.d} without a rest is allowed")
         output.note(f"{case.cell}, B {case.n_batch}, T {case.n_steps}, d {case.d}, heads {case.n_heads}, {case.dtype}")
         mine = [{**vars(case), **vars(timing)} for timing in measure(case, repeats)]
         rows += mine
@@ -119,7 +121,10 @@ def parallel(
     from ssrnn_dist.bench.machine import described_machine
     from ssrnn_dist.bench.parallel import measure
     from ssrnn_dist.files import write_json_atomic
+    from ssrnn_dist.problems import user_error
 
+    if not all(each > 0 for each in tolerance):
+        raise user_error("--tolerance", f"{min(tolerance):g}", "more than 0 is allowed")
     torch.set_num_threads(threads)
     found = []
     for each in measure(checkpoint, text, length, tolerance):
