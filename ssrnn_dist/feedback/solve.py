@@ -67,7 +67,9 @@ def _refined(
 
 def shrinking(increments_KB: Tensor) -> Tensor:
     """(K + 1, B) bool: has no sweep up to this one added more to the sequence than the scan itself did?"""
-    return ~(~(increments_KB <= increments_KB[0])).cummax(dim=0).values
+    grows_KB = ~(increments_KB <= increments_KB[0])  # so does what is not a number
+    grows_KB[0] = False
+    return ~grows_KB.cummax(dim=0).values
 
 
 def grows_all_in_all(increments_KB: Tensor, shrinks_KB: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 A cell takes part by standing in ssrnn_kernels/cells: nothing here names one but where it speaks of torch.nn's."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -288,3 +289,20 @@ def test_a_sequences_gradient_does_not_depend_on_those_beside_it(refinements: in
     assert 0 < growing < 8
     assert whole.take_increments()[3] == 0  # all in all they shrink: `auto` does not change its ways for a few
     assert relative_error(together, apart) < 1e-12
+
+
+@pytest.mark.parametrize("refinements", [0, 1, 2, "auto"])
+def test_an_error_that_is_not_a_number_stays_with_its_sequence(refinements: int | str) -> None:
+    """So that the loop sees a gradient that is not finite, and skips the step, instead of an exception here."""
+    case = problem("gru", n_batch=3, n_steps=12, head_size=8, seed=2, resets=False)
+    wanted = case.gradients(case.feedback(FeedbackConfig(refinements=refinements)))[0]
+    weighing = case.weighing.clone()
+    weighing[5, 1] = torch.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        inputs, weight, *_ = replace(case, weighing=weighing).gradients(
+            case.feedback(FeedbackConfig(refinements=refinements))
+        )
+    assert inputs[:6, 1].isnan().any()
+    assert weight.isnan().any()
+    torch.testing.assert_close(inputs[:, [0, 2]], wanted[:, [0, 2]])
