@@ -66,7 +66,7 @@ def _compiled_cannot(cell: Cell, values: Tensor) -> str | None:
 
 
 def _triton_cannot(values: Tensor, head_size: int | None) -> str | None:
-    if importlib.util.find_spec("triton") is None:
+    if not has_triton():
         return "triton is not installed"
     from ssrnn_kernels.gpu.triton import INTERPRETED
 
@@ -87,6 +87,12 @@ def _most_head_size(values: Tensor) -> int:
     if torch.version.hip:
         return min(most, MOST_HEAD_SIZE_OF_AMD)
     return most if torch.cuda.get_device_capability(values.device) >= (9, 0) else min(most, MOST_HEAD_SIZE_BEFORE_SM90)
+
+
+@functools.cache
+def has_triton() -> bool:
+    """Is it installed?  Asked in every forward on a GPU, looked for once."""
+    return importlib.util.find_spec("triton") is not None
 
 
 @functools.cache

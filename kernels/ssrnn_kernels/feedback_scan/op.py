@@ -2,14 +2,13 @@
 
 Imports torch; the Triton backend only when it is chosen. B batch, T time, D state."""
 
-import functools
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ssrnn_kernels.backends import has_triton
 from ssrnn_kernels.feedback_scan.compiled import scan_compiled_into, scan_kernel_for
 from ssrnn_kernels.feedback_scan.reference import scan_reference_into
 from ssrnn_kernels.feedback_scan.shapes import ScanInputs, accumulation_dtype, check, with_states
@@ -75,7 +74,7 @@ def _backend_for(
 ) -> Callable[[ScanInputs, Tensor], None]:
     """The one rule of "auto", and the named ones."""
     if backend == "auto" and error.is_cuda:
-        backend = "triton" if _has_triton() else "torch"
+        backend = "triton" if has_triton() else "torch"
     if backend == "reference":
         return scan_reference_into
     if backend == "torch":
@@ -86,16 +85,11 @@ def _backend_for(
         if backend == "auto":
             return scan_torch_into
         raise ValueError("backend: 'compiled', but it takes float32 on a CPU with a C compiler; allowed: auto, torch")
-    if not _has_triton():
+    if not has_triton():
         raise ValueError("backend: 'triton', but triton is not installed; allowed here: auto, reference, torch")
     from ssrnn_kernels.feedback_scan.triton import scan_triton_into
 
     return scan_triton_into
-
-
-@functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -12,13 +12,14 @@ import triton
 import triton.language as tl
 
 from ssrnn_kernels.cell import Cell, cell_name
+from ssrnn_kernels.costs import SEQUENCES_A_PROGRAM
 from ssrnn_kernels.gpu.source import triton_source
 from ssrnn_kernels.unit_programs import trace_back
 
 TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 # Kernels that keep a head's weights on the chip:
-BLOCK_B = 16  # sequences of a program: the fewest rows that a matrix unit takes
+BLOCK_B = SEQUENCES_A_PROGRAM  # the fewest rows that a matrix unit takes
 HEAD_WARPS = 8
 
 
