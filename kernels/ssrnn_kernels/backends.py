@@ -10,7 +10,7 @@ import os
 import torch
 from torch import Tensor
 
-from ssrnn_kernels.cell import Cell, cell_name
+from ssrnn_kernels.cell import Cell, Shape, cell_name
 from ssrnn_kernels.cpu.build import library_for
 
 BACKENDS = ("auto", "torch", "aten", "compiled", "triton")
@@ -22,16 +22,17 @@ MOST_HEAD_SIZE_OF_AMD = 32  # gfx942: more would spill
 
 
 def backend_for(
-    backend: str, cell: Cell, values: Tensor, head_size: int | None = None, *, has_aten: bool = False
+    backend: str, cell: Cell, values: Tensor, shape: Shape | None = None, *, has_aten: bool = False
 ) -> str:
     """The backend that runs: the named one, or by "auto"
 
         on a CPU    compiled, for float32 where there is a C compiler
-        on a GPU    triton, where it is installed and, in an op that keeps a head's weights on the chip, the head fits
+        on a GPU    triton, where it is installed and, in an op that keeps all weights on the chip, they fit: a head on
+                    one multiprocessor, or spread over many
                     aten, in the forward of a dense cell that torch.nn has, where it does not
         else        torch, which is said once
 
-    values: a tensor of the op's.  head_size: units a head, of an op that keeps its weights on the chip.
+    values: a tensor of the op's.  shape: of an op that keeps its weights on the chip; its values are (T, B, …).
     has_aten: torch has a fused layer for this (fused_recurrence/aten.py).
     ValueError: no such backend, or one that cannot serve this; it says why."""
     if backend not in BACKENDS:
@@ -40,7 +41,7 @@ def backend_for(
         "torch": lambda: None,
         "aten": lambda: None if has_aten else "torch has no fused layer for this",
         "compiled": lambda: _compiled_cannot(cell, values),
-        "triton": lambda: _triton_cannot(values, head_size),
+        "triton": lambda: _triton_cannot(values, shape),
     }
     if backend != "auto":
         if why := cannot[backend]():
@@ -65,7 +66,7 @@ def _compiled_cannot(cell: Cell, values: Tensor) -> str | None:
     return f"no compiled kernels for {cell_name(cell)}: no C compiler, or SSRNN_CPU_KERNELS=0"
 
 
-def _triton_cannot(values: Tensor, head_size: int | None) -> str | None:
+def _triton_cannot(values: Tensor, shape: Shape | None) -> str | None:
     if not has_triton():
         return "triton is not installed"
     from ssrnn_kernels.gpu.triton import INTERPRETED
@@ -76,17 +77,22 @@ def _triton_cannot(values: Tensor, head_size: int | None) -> str | None:
         return "Triton takes tensors on the CPU only with TRITON_INTERPRET=1 set before the start"
     if values.dtype not in MOST_HEAD_SIZE:
         return f"Triton's kernels take float16, bfloat16, float32 and float64, not {values.dtype}"
-    most = _most_head_size(values)
-    if head_size is not None and head_size > most:
-        return f"a head of {head_size} units of {values.dtype} does not fit on the chip (at most {most})"
-    return None
+    if shape is None or fits_one_multiprocessor(values, shape.head_size):
+        return None
+    from ssrnn_kernels.gpu.spread import spread_of
+
+    if spread_of(values, shape) is not None:
+        return None
+    return f"a head of {shape.head_size} units of {values.dtype} fits neither on a multiprocessor nor spread over all"
 
 
-def _most_head_size(values: Tensor) -> int:
+def fits_one_multiprocessor(values: Tensor, head_size: int) -> bool:
+    """Do a head's weights, with what else a program of one head holds?"""
     most = MOST_HEAD_SIZE[values.dtype]
     if torch.version.hip:
-        return min(most, MOST_HEAD_SIZE_OF_AMD)
-    return most if torch.cuda.get_device_capability(values.device) >= (9, 0) else min(most, MOST_HEAD_SIZE_BEFORE_SM90)
+        return head_size <= min(most, MOST_HEAD_SIZE_OF_AMD)
+    before_sm90 = torch.cuda.get_device_capability(values.device) < (9, 0)
+    return head_size <= (min(most, MOST_HEAD_SIZE_BEFORE_SM90) if before_sm90 else most)
 
 
 @functools.cache

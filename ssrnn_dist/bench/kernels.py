@@ -14,8 +14,10 @@ from ssrnn_dist.model import FeedbackConfig, RecurrentLayer
 from ssrnn_dist.problems import RunFailed
 from ssrnn_kernels import feedback_scan, fused_bptt, fused_feedback, fused_recurrence
 from ssrnn_kernels.backends import backend_for
+from ssrnn_kernels.cell import Shape
 from ssrnn_kernels.cells import get_cell
 from ssrnn_kernels.costs import Cost, Sizes, bptt_cost, feedback_cost, recurrence_cost, scan_cost
+from ssrnn_kernels.fused_recurrence.aten import has_layer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CHECKED_STEPS = 24
@@ -126,14 +128,15 @@ class Problem:
         }
 
 
-def backends_here(case: Case, op: str) -> list[str]:
+def backends_here(problem: Problem, op: str) -> list[str]:
     """torch first, then what else serves this op here."""
-    values = torch.empty(0, dtype=DTYPES[case.dtype], device=case.device)
-    head_size = case.d // case.n_heads if op in ("fused_recurrence", "fused_bptt") else None
+    cell, values = get_cell(problem.case.cell), problem.error_TBS
+    shape = Shape.of(cell, problem.weight_hh_RK) if op in ("fused_recurrence", "fused_bptt") else None
+    has_aten = op == "fused_recurrence" and shape is not None and has_layer(cell, shape)
     found = ["torch"]
-    for backend in ("compiled", "triton"):
+    for backend in ("aten", "compiled", "triton"):
         try:
-            found.append(backend_for(backend, get_cell(case.cell), values, head_size))
+            found.append(backend_for(backend, cell, values, shape, has_aten=has_aten))
         except ValueError:
             continue
     return found
@@ -156,7 +159,7 @@ def measure(case: Case, repeats: int) -> Iterator[Timing]:
     problem = Problem.drawn(case)
     costs = problem.costs()
     for op, run in problem.runs().items():
-        backends = backends_here(case, op)
+        backends = backends_here(problem, op)
         timed = {backend: _finished(partial(run, backend), case.device) for backend in backends}
         seconds, cost = in_turn(timed, repeats), costs[op]
         flops = cost.flops + cost.product_flops
@@ -176,7 +179,7 @@ def check(case: Case) -> dict[tuple[str, str], float]:
     for op, run in ours.runs().items():
         wanted = exact[op]("torch")
         rounding = torch.finfo(DTYPES[case.dtype]).eps
-        for backend in backends_here(case, op):
+        for backend in backends_here(ours, op):
             error = errors[op, backend] = _off(run(backend), wanted)
             if not error <= ROUNDINGS * rounding:
                 raise RunFailed(f"{case.cell}, {op} by {backend}: off by {error:.1e}: nothing is timed")

@@ -93,16 +93,17 @@ with_triton = pytest.mark.skipif(not WITH_TRITON, reason="Triton runs on a GPU a
 @given(SHAPES)
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_tritons_forward_is_the_definition(name: str, shape: dict) -> None:
-    from ssrnn_kernels.fused_recurrence.triton import triton_forward
+    from ssrnn_kernels.fused_recurrence.triton import head_forward
 
     tensors, reset = problem(name, **shape)
     inputs, weight, bias, state = (each.to(DEVICE) for each in tensors)
     reset = None if reset is None else reset.to(DEVICE)
-    cell, wanted = CELLS[name], recur(CELLS[name], inputs, weight, bias, state, reset, save=True)
+    cell, given = CELLS[name], (inputs, weight, bias, state, reset)
+    wanted = recur(cell, *given, save=True, backend="torch")
     assert wanted.saved_TBQD is not None
     states, saved = (torch.full_like(each, torch.nan) for each in (wanted.states_TBS, wanted.saved_TBQD))
     states[0] = state
-    triton_forward(cell, Shape.of(cell, weight), inputs, weight, bias, reset, states, saved)
+    head_forward(cell, Shape.of(cell, weight), inputs, weight, bias, reset, states, saved)
     assert torch.allclose(states, wanted.states_TBS, rtol=0, atol=3e-6)
     assert torch.allclose(saved, wanted.saved_TBQD, rtol=2e-5, atol=3e-6)
 
@@ -112,11 +113,11 @@ def test_tritons_forward_is_the_definition(name: str, shape: dict) -> None:
 @given(SHAPES)
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_tritons_bptt_is_bptt(name: str, shape: dict) -> None:
-    from ssrnn_kernels.fused_bptt.triton import triton_bptt
+    from ssrnn_kernels.fused_bptt.triton import head_bptt
 
     window = window_of(name, shape)
     error = draw(window.states_TBS[1:].shape, shape["seed"] + 1, torch.float32)
-    ours, wanted = triton_bptt(window, error), exact_feedback(window, error)
+    ours, wanted = head_bptt(window, error), exact_feedback(window, error, "torch")
     for output, value in vars(wanted).items():
         assert torch.allclose(getattr(ours, output), value, rtol=2e-5, atol=2e-5), output
 

@@ -34,7 +34,7 @@ def fused_bptt(
 
 def exact_feedback(window: Window, error_TBS: Tensor, backend: str = "auto") -> Solved:
     """δ_t = e_t + J_{t+1}ᵀ δ_{t+1} through a window, by whoever is chosen."""
-    return _by(backend_for(backend, window.cell, error_TBS, window.shape.head_size))(window, error_TBS)
+    return _by(backend_for(backend, window.cell, error_TBS, window.shape))(window, error_TBS)
 
 
 def _by(backend: str) -> Callable[[Window, Tensor], Solved]:

@@ -9,13 +9,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ssrnn_kernels.backends import fits_one_multiprocessor
 from ssrnn_kernels.feedback_scan.shapes import accumulation_dtype
+from ssrnn_kernels.fused_bptt.triton_spread import spread_bptt
+from ssrnn_kernels.gpu.spread import spread_of
 from ssrnn_kernels.gpu.triton import (
     BLOCK_B,
     HEAD_WARPS,
+    INTERPRETED,
     TRITON_DTYPES,
+    as_type,
     block_of_head,
     device_functions,
+    load_as_stored,
     load_values,
     store_values,
 )
@@ -40,21 +46,31 @@ def bptt_kernel(
     matrices = load_values(at_weights, head_size * head_size, square, GATES, weights.dtype.element_ty)
     zero = tl.zeros([BLOCK_B, BLOCK_K], dtype=TYPE)
     carry = (zero,) * STATES
-    at_last = (n_steps * n_batch + batch).to(tl.int64)[:, None] * (STATES * d) + first_unit + units[None, :]
-    state_after = load_values(states + at_last, d, inside, STATES, TYPE)
+    at_end = (n_steps * n_batch + batch).to(tl.int64)[:, None] * (STATES * d) + first_unit + units[None, :]
+    state_after = load_values(states + at_end, d, inside, STATES, TYPE)
+    at_last = ((n_steps - 1) * n_batch + batch).to(tl.int64)[:, None]
+    before_ahead = load_as_stored(states + at_last * (STATES * d) + first_unit + units[None, :], d, inside, STATES)
+    saved_ahead = load_as_stored(saved + at_last * (SAVED * d) + first_unit + units[None, :], d, inside, SAVED)
+    error_ahead = load_as_stored(error + at_last * (STATES * d) + first_unit + units[None, :], d, inside, STATES)
+    starts_ahead = tl.zeros([BLOCK_B, 1], dtype=tl.int1)
+    if reset is not None:
+        starts_ahead = tl.load(reset + at_last, mask=(batch < n_batch)[:, None], other=0) != 0
     for back in tl.range(0, n_steps):
         here = ((n_steps - 1 - back) * n_batch + batch).to(tl.int64)[:, None]
         at_states = here * (STATES * d) + first_unit + units[None, :]
         at_rows = here * (GATES * d) + first_row + units[None, :]
-        starts = tl.zeros([BLOCK_B, 1], dtype=tl.int32)
+        state_before, gates_saved = as_type(before_ahead, STATES, TYPE), as_type(saved_ahead, SAVED, TYPE)
+        source, starts = as_type(error_ahead, STATES, TYPE), starts_ahead
+        there, ahead = here - n_batch, (batch < n_batch * tl.minimum(n_steps - 1 - back, 1))[:, None]
+        at_there = there * (STATES * d) + first_unit + units[None, :]
+        before_ahead = load_as_stored(states + at_there, d, inside & ahead, STATES)
+        saved_ahead = load_as_stored(saved + there * (SAVED * d) + first_unit + units[None, :], d, inside & ahead, SAVED)
+        error_ahead = load_as_stored(error + at_there, d, inside & ahead, STATES)
         if reset is not None:
-            starts = tl.load(reset + here, mask=(batch < n_batch)[:, None], other=0).to(tl.int32)
-        state_before = load_values(states + at_states, d, inside, STATES, TYPE)
-        gates_saved = load_values(saved + here * (SAVED * d) + first_unit + units[None, :], d, inside, SAVED, TYPE)
-        source = load_values(error + at_states, d, inside, STATES, TYPE)
+            starts_ahead = tl.load(reset + there, mask=ahead, other=0) != 0
         before, value = (), ()
         for state in tl.static_range(STATES):
-            before = before + (tl.where(starts != 0, 0.0, state_before[state]),)
+            before = before + (tl.where(starts, 0.0, state_before[state]),)
             value = value + (source[state] + carry[state],)
         beside, _, _, _, to_gates, to_inputs = BACK(
             gates_saved, before, state_after, (zero,) * GATES, (zero,) * (STATES * STATES), value, value
@@ -70,12 +86,21 @@ def bptt_kernel(
         onward = ()
         for state in tl.static_range(STATES):
             passes_on = beside[state] + flow if state == 0 else beside[state]
-            onward = onward + (tl.where(starts != 0, 0.0, zero + passes_on),)
+            onward = onward + (tl.where(starts, 0.0, zero + passes_on),)
         carry, state_after = onward, state_before
 
 
 def triton_bptt(window: Window, error_TBS: Tensor) -> Solved:
-    """As bptt_reference defines it; backends.py says which heads fit."""
+    """As bptt_reference defines it; backends.py says what fits, on one multiprocessor a head or spread."""
+    if INTERPRETED or fits_one_multiprocessor(error_TBS, window.shape.head_size):
+        return head_bptt(window, error_TBS)
+    spread = spread_of(error_TBS, window.shape)
+    assert spread is not None
+    return spread_bptt(spread, window, error_TBS)
+
+
+def head_bptt(window: Window, error_TBS: Tensor) -> Solved:
+    """The same, a head on one multiprocessor."""
     shape, error_TBS = window.shape, error_TBS.contiguous()
     functions = device_functions(window.cell)
     n_steps, n_batch, _ = error_TBS.shape

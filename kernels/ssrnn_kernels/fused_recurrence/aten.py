@@ -20,6 +20,11 @@ LAYERS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
 }
 
 
+def has_layer(cell: Cell, shape: Shape) -> bool:
+    """Has torch a fused layer for this?"""
+    return shape.n_heads == 1 and cell_name(cell) in LAYERS
+
+
 @dataclass(frozen=True)
 class Packing:
     """A window's documents as sequences of a packed batch, the longest first."""

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from ssrnn_kernels.backends import backend_for
-from ssrnn_kernels.cell import Cell, Shape, cell_name, check_tensors
+from ssrnn_kernels.cell import Cell, Shape, check_tensors
 from ssrnn_kernels.cells import get_cell
 from ssrnn_kernels.fused_bptt.op import fused_bptt
-from ssrnn_kernels.fused_recurrence.aten import LAYERS as ATEN_LAYERS
-from ssrnn_kernels.fused_recurrence.aten import aten_forward
+from ssrnn_kernels.fused_recurrence.aten import aten_forward, has_layer
 from ssrnn_kernels.fused_recurrence.compiled import compiled_forward
 from ssrnn_kernels.fused_recurrence.torch_loop import torch_forward
 from ssrnn_kernels.window import Window
@@ -76,8 +75,7 @@ def recur(
     states = inputs_TBR.new_empty(n_steps + 1, n_batch, state_BS.shape[-1])
     states[0] = state_BS
     saved = inputs_TBR.new_empty(n_steps if save else 1, n_batch, cell.N_SAVED, shape.n_units)
-    has_aten = shape.n_heads == 1 and cell_name(cell) in ATEN_LAYERS
-    forward = _forward_by(backend_for(backend, cell, inputs_TBR, shape.head_size, has_aten=has_aten))
+    forward = _forward_by(backend_for(backend, cell, inputs_TBR, shape, has_aten=has_layer(cell, shape)))
     forward(cell, shape, inputs_TBR, weight_hh_RK, bias_hh_R, reset_TB, states, saved)
     return Trajectory(states, saved if save else None)
 

@@ -9,14 +9,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ssrnn_kernels.backends import fits_one_multiprocessor
 from ssrnn_kernels.cell import Cell, Shape
 from ssrnn_kernels.feedback_scan.shapes import accumulation_dtype
+from ssrnn_kernels.fused_recurrence.triton_spread import spread_forward
+from ssrnn_kernels.gpu.spread import spread_of
 from ssrnn_kernels.gpu.triton import (
     BLOCK_B,
     HEAD_WARPS,
+    INTERPRETED,
     TRITON_DTYPES,
+    as_type,
     block_of_head,
     device_functions,
+    load_as_stored,
     load_values,
     store_values,
 )
@@ -40,17 +46,24 @@ def recurrence_kernel(
     biases = load_values(bias + first_row + units[None, :], head_size, (units < head_size)[None, :], GATES, TYPE)
     at_states = states + batch[:, None] * (STATES * d) + head * head_size + units[None, :]
     state = load_values(at_states, d, inside, STATES, TYPE)
+    at_rows = (batch.to(tl.int64) * (GATES * d))[:, None] + first_row + units[None, :]
+    x_ahead = load_as_stored(x + at_rows, head_size, inside, GATES)
+    starts_ahead = tl.zeros([BLOCK_B], dtype=tl.int1)
+    if reset is not None:
+        starts_ahead = tl.load(reset + batch, mask=batch < n_batch, other=0) != 0
     for t in tl.range(0, n_steps):
         here = (t * n_batch + batch).to(tl.int64)
+        inputs, starts = as_type(x_ahead, GATES, TYPE), starts_ahead
+        after, ahead = here + n_batch, batch < n_batch * tl.minimum(n_steps - 1 - t, 1)
+        at_rows = (after * (GATES * d))[:, None] + first_row + units[None, :]
+        x_ahead = load_as_stored(x + at_rows, head_size, inside & ahead[:, None], GATES)
         if reset is not None:
-            starts = tl.load(reset + here, mask=batch < n_batch, other=0)[:, None] != 0
+            starts_ahead = tl.load(reset + after, mask=ahead, other=0) != 0
             carried = ()
             for index in tl.static_range(STATES):
-                carried = carried + (tl.where(starts, 0.0, state[index]),)
+                carried = carried + (tl.where(starts[:, None], 0.0, state[index]),)
             state = carried
         h = state[0].to(weights.dtype.element_ty)
-        at_rows = (here * (GATES * d))[:, None] + first_row + units[None, :]
-        inputs = load_values(x + at_rows, head_size, inside, GATES, TYPE)
         hidden = ()
         for gate in tl.static_range(GATES):
             product = tl.dot(h, matrices[gate], input_precision="ieee", out_dtype=TYPE)
@@ -74,7 +87,26 @@ def triton_forward(
 ) -> None:
     """Fill states[1:] from states[0], and saved where it has room for all steps (op.py).
 
-    Inputs, states and saved contiguous; backends.py says which heads fit."""
+    Inputs, states and saved contiguous; backends.py says what fits, on one multiprocessor a head or spread."""
+    given = (cell, shape, inputs_TBR, weight_hh_RK, bias_R, reset_TB, states_TBS, saved_TBQD)
+    if INTERPRETED or fits_one_multiprocessor(inputs_TBR, shape.head_size):
+        return head_forward(*given)
+    spread = spread_of(inputs_TBR, shape)
+    assert spread is not None
+    return spread_forward(spread, *given)
+
+
+def head_forward(
+    cell: Cell,
+    shape: Shape,
+    inputs_TBR: Tensor,
+    weight_hh_RK: Tensor,
+    bias_R: Tensor,
+    reset_TB: Tensor | None,
+    states_TBS: Tensor,
+    saved_TBQD: Tensor,
+) -> None:
+    """The same, a head on one multiprocessor."""
     n_steps, n_batch, _ = inputs_TBR.shape
     functions = device_functions(cell)
     reset_TB = None if reset_TB is None else reset_TB.contiguous()

@@ -17,8 +17,9 @@ from ssrnn_kernels.gpu.triton import sigmoid, tanh
 
 
 def triton_source(cell: Cell) -> str:
-    """A module's text with `step` and `back`; `sigmoid` and `tanh` are triton.py's."""
-    return "\n\n".join((f"# {cell_name(cell)}, written by ssrnn_kernels.gpu.source\n{HEAD}", _step(cell), _back(cell)))
+    """A module's text with `step`, `back` and `sum`; `sigmoid` and `tanh` are triton.py's."""
+    head = f"# {cell_name(cell)}, written by ssrnn_kernels.gpu.source\n{HEAD}"
+    return "\n\n".join((head, _step(cell), _back(cell), _sum(len(cell.GATES))))
 
 
 def _step(cell: Cell) -> str:
@@ -49,6 +50,16 @@ def _back(cell: Cell) -> str:
         *_assignments(back.lines),
         f"return ({', '.join(map(_tuple, back.outputs))})",
     )
+
+
+def _sum(count: int) -> str:
+    """tl.reduce takes its function of two values a gate as a name of its module alone."""
+    if count == 1:
+        return _function("sum(values)", "Over the first axis.", "return (tl.sum(values[0], axis=0),)")
+    ours, theirs = (tuple(f"{side}{index}" for index in range(count)) for side in "ab")
+    sums = ", ".join(f"{a} + {b}" for a, b in zip(ours, theirs, strict=True))
+    add = _function(f"add({', '.join((*ours, *theirs))})", "Gate by gate.", f"return {sums}")
+    return f"{add}\n\n" + _function("sum(values)", "Over the first axis, all at once.", "return tl.reduce(values, 0, add)")
 
 
 def _function(signature: str, says: str, *lines: str) -> str:

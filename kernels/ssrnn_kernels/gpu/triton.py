@@ -49,6 +49,25 @@ def load_values(pointers, step, inside, COUNT: tl.constexpr, TYPE: tl.constexpr)
 
 
 @triton.jit
+def load_as_stored(pointers, step, inside, COUNT: tl.constexpr):
+    """COUNT blocks of values, `step` apart, for a later step; zeros outside.
+
+    What is loaded a step ahead hides the memory's latency; as long as it keeps its type nothing waits for it."""
+    values = ()
+    for index in tl.static_range(COUNT):
+        values = values + (tl.load(pointers + index * step, mask=inside, other=0),)
+    return values
+
+
+@triton.jit
+def as_type(values, COUNT: tl.constexpr, TYPE: tl.constexpr):
+    cast = ()
+    for index in tl.static_range(COUNT):
+        cast = cast + (values[index].to(TYPE),)
+    return cast
+
+
+@triton.jit
 def store_values(pointers, step, values, inside, COUNT: tl.constexpr):
     for index in tl.static_range(COUNT):
         tl.store(pointers + index * step, values[index], mask=inside)
@@ -68,6 +87,7 @@ class DeviceFunctions:
 
     step: Any
     back: Any
+    sum: Any  # over the first axis, of a value a gate
     inputs_differ: bool  # has dL/dx other values than dL/du?
 
 
@@ -83,4 +103,4 @@ def _device_functions(cell: Any) -> DeviceFunctions:
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     module: dict[str, Any] = {"__name__": f"ssrnn_kernels.gpu.{cell_name(cell)}"}
     exec(compile(text, name, "exec"), module)
-    return DeviceFunctions(module["step"], module["back"], trace_back(cell).inputs_differ)
+    return DeviceFunctions(module["step"], module["back"], module["sum"], trace_back(cell).inputs_differ)
