@@ -61,9 +61,10 @@ def _run(
 
 
 def _window(cell: Cell, trajectory: Trajectory, weight_hh_RK: Tensor, reset_TB: Tensor | None) -> Window:
-    """A window's trajectory for the backward; resets only where there are any."""
+    """A window's trajectory for the backward; on a CPU resets only where there are any, which a GPU is not asked."""
     assert trajectory.saved_TBQD is not None
-    reset_TB = reset_TB if reset_TB is not None and bool(reset_TB.any()) else None
+    if reset_TB is not None and not reset_TB.is_cuda and not reset_TB.any():
+        reset_TB = None
     return Window(cell, trajectory.states_TBS, trajectory.saved_TBQD, weight_hh_RK, reset_TB)
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from windows import each_cell, problem
 
 from ssrnn_kernels import backends, fused_bptt, fused_feedback, fused_recurrence
 from ssrnn_kernels.backends import backend_for
+from ssrnn_kernels.cell import Shape
 from ssrnn_kernels.cells import CELLS
 from ssrnn_kernels.cpu.build import library_for
 from ssrnn_kernels.fused_recurrence import recurrence_reference
@@ -131,25 +133,36 @@ def test_who_is_chosen(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
+A100 = SimpleNamespace(multi_processor_count=108, shared_memory_per_block_optin=163 * 1024)
+
+
+def one_head(size: int) -> Shape:
+    """Of a GRU."""
+    return Shape(3, 1, 1, size)
+
+
 @pytest.mark.usefixtures("said_nothing_yet")
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 def test_who_is_chosen_on_a_gpu(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of tensors that are only said to be there."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: A100)
     cell = CELLS["gru"]
     with FakeTensorMode():
-        half, single = torch.empty(1, device="cuda", dtype=torch.bfloat16), torch.empty(1, device="cuda")
+        half = torch.empty(5, 16, 64, device="cuda", dtype=torch.bfloat16)
+        single, many = half.float(), half.new_empty(5, 4096, 64)
         assert backend_for("auto", cell, half) == "triton"  # a pass of feedback takes any width
-        assert [backend_for("auto", cell, half, size) for size in (64, 65)] == ["triton", "torch"]
-        assert [backend_for("auto", cell, single, size) for size in (32, 33)] == ["triton", "torch"]
-        assert [backend_for("auto", cell, half, size, has_aten=True) for size in (64, 65)] == ["triton", "aten"]
+        assert [backend_for("auto", cell, half, one_head(size)) for size in (64, 65, 4096)] == ["triton", "triton", "torch"]
+        assert [backend_for("auto", cell, single, one_head(size)) for size in (32, 33)] == ["triton", "torch"]
+        assert [backend_for("auto", cell, many, one_head(size)) for size in (64, 65)] == ["triton", "torch"]
+        assert [backend_for("auto", cell, many, one_head(size), has_aten=True) for size in (64, 65)] == ["triton", "aten"]
         with pytest.raises(
-            ValueError, match="a head of 65 units of torch.bfloat16 does not fit on the chip .at most 64"
+            ValueError, match="a head of 4096 units of torch.bfloat16 fits neither on a multiprocessor nor spread over all"
         ):
-            backend_for("triton", cell, half, 65)
+            backend_for("triton", cell, half, one_head(4096))
         monkeypatch.setenv(backends.SWITCH, "0")
-        assert [backend_for("auto", cell, half, 64, has_aten=has) for has in (False, True)] == ["torch", "aten"]
-    assert "torch runs the recurrence: a head of 65 units of torch.bfloat16 does not fit" in caplog.text
+        assert [backend_for("auto", cell, half, one_head(64), has_aten=has) for has in (False, True)] == ["torch", "aten"]
+    assert "torch runs the recurrence: a head of 4096 units of torch.bfloat16 fits neither" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -71,12 +71,14 @@ def spread_bptt_kernel(
             at_reset = (t - 1).to(tl.int64) * n_batch + batch
             starts_ahead = tl.load(reset + at_reset, mask=ahead, other=0) != 0
         after = ((t + 1).to(tl.int64) * n_batch + batch)[None, :, None]
-        wait(arrived, n_blocks * step)
         at_gates = gates + after * (GATES * d) + first_row + across
+        wait(arrived, n_blocks * step)
         total = tl.zeros([PARTS, BLOCK_B, BLOCK_U], dtype=TYPE)
         for first in tl.static_range(0, GATES, AT_ONCE):
             at_first = at_gates + first * head_size
-            flows = load_tiles(at_first, head_size, TERMS, across, head_size, goes_on[None, :, None], AT_ONCE, CHUNKS, TERMS, True)
+            flows = load_tiles(
+                at_first, head_size, TERMS, across, head_size, goes_on[None, :, None], AT_ONCE, CHUNKS, TERMS, True
+            )
             for tile in tl.static_range(AT_ONCE * CHUNKS):
                 total = tl.dot(flows[tile], matrices[first * CHUNKS + tile], total)
         flow = tl.sum(total, axis=0)

@@ -58,7 +58,9 @@ def spread_recurrence_kernel(
             starts_ahead = tl.load(reset + after, mask=ahead, other=0) != 0
         all_states = t.to(tl.int64) * n_batch * (STATES * d)
         wait(arrived, n_blocks * step)
-        h = load_tiles(at_h + all_states, 0, TERMS, across, head_size, goes_on[None, :, None], 1, CHUNKS, TERMS, True)
+        h = load_tiles(
+            at_h + all_states, 0, TERMS, across, head_size, goes_on[None, :, None], 1, CHUNKS, TERMS, True
+        )
         carried, sums = (), ()
         for index in tl.static_range(STATES):
             carried = carried + (tl.where(goes_on[:, None], state[index], 0.0),)

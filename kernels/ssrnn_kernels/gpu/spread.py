@@ -16,11 +16,12 @@ from ssrnn_kernels.cell import Shape
 from ssrnn_kernels.gpu.triton import INTERPRETED
 
 BLOCK_U = 16  # units a program
-PARTS = 8  # warps, each with its part of a product's terms
-BLOCK_K = 32  # terms of a part in one step of a product
+PARTS = 4  # warps, each with its part of a product's terms
+BLOCK_K = 64  # terms of a part in one step of a product
 TERMS = PARTS * BLOCK_K  # of all parts
 LEAST_SEQUENCES, MOST_SEQUENCES = 16, 32  # a program
 SHARED_BYTES_BESIDE = 27 * 1024  # a program's, beside its weights and the values of others that it multiplies
+COMPILED = tl.constexpr(not INTERPRETED)
 COUNTERS_APART = 32  # groups do not share a line of the cache
 
 
@@ -124,10 +125,21 @@ def load_tiles(
     """COUNT matrices, each as CHUNKS tiles of TERMS of a product's terms; zeros beyond them and not `there`.
 
     FRESH: past the nearest cache, which does not see what others write."""
-    tiles = ()
+    loaded, tiles = (), ()
     for index in tl.static_range(COUNT):
         for chunk in tl.static_range(CHUNKS):
             inside = there & (terms + chunk * TERMS < n_terms)
             at = pointers + index * matrix_step + chunk * chunk_step
-            tiles = tiles + (tl.load(at, mask=inside, other=0, cache_modifier=".cg" if FRESH else ""),)
+            loaded = loaded + (tl.load(at, mask=inside, other=0, cache_modifier=".cg" if FRESH else ""),)
+    for tile in tl.static_range(COUNT * CHUNKS):
+        tiles = tiles + (_as_it_is(loaded[tile]),)
     return tiles
+
+
+@triton.jit
+def _as_it_is(tile):
+    """The tile, by a move that the assembler leaves out: what Triton sees to be loaded it puts into shared memory, for
+    the product, before it asks for the next tile, and so waits for each."""
+    if COMPILED:
+        return tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [tile], dtype=tile.dtype, is_pure=False, pack=2)
+    return tile
