@@ -21,9 +21,7 @@ MOST_HEAD_SIZE_BEFORE_SM90 = 64  # the shared memory is smaller
 MOST_HEAD_SIZE_OF_AMD = 32  # gfx942: more would spill
 
 
-def backend_for(
-    backend: str, cell: Cell, values: Tensor, shape: Shape | None = None, *, has_aten: bool = False
-) -> str:
+def backend_for(backend: str, cell: Cell, values: Tensor, shape: Shape | None = None, *, has_aten: bool = False) -> str:
     """The backend that runs: the named one, or by "auto"
 
         on a CPU    compiled, for float32 where there is a C compiler
@@ -79,9 +77,9 @@ def _triton_cannot(values: Tensor, shape: Shape | None) -> str | None:
         return f"Triton's kernels take float16, bfloat16, float32 and float64, not {values.dtype}"
     if shape is None or fits_one_multiprocessor(values, shape.head_size):
         return None
-    from ssrnn_kernels.gpu.spread import spread_of
+    from ssrnn_kernels.gpu.spread import BACKWARD, FORWARD, spread_of
 
-    if spread_of(values, shape) is not None:
+    if spread_of(values, shape, FORWARD) and spread_of(values, shape, BACKWARD):
         return None
     return f"a head of {shape.head_size} units of {values.dtype} fits neither on a multiprocessor nor spread over all"
 

@@ -2,14 +2,17 @@
 
 Imports torch and the kernels. Refuses to time an op that is wrong. B batch, T time, D units, S states·units, R rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from ssrnn_dist.bench.timing import in_turn
+from ssrnn_dist.bench.on_a_gpu import captured, gpu_seconds
+from ssrnn_dist.bench.paper_loop import PaperLoop
+from ssrnn_dist.bench.published import FlashRNN
+from ssrnn_dist.bench.timing import in_turn, wall_seconds
 from ssrnn_dist.model import FeedbackConfig, RecurrentLayer
 from ssrnn_dist.problems import RunFailed
 from ssrnn_kernels import feedback_scan, fused_bptt, fused_feedback, fused_recurrence
@@ -149,26 +152,32 @@ def ceilings(device: str, dtype: str) -> Ceilings:
     n = 8192 if device == "cuda" else 1536
     square = torch.randn(n, n, device=device).to(DTYPES[dtype])
     runs = {"copy": lambda: target.copy_(source), "product": lambda: square @ square}
-    seconds = in_turn({name: _finished(run, device) for name, run in runs.items()}, 5)
+    seconds = in_turn(runs, 5, _clock(device))
     return Ceilings(2 * source.numel() * 4 / seconds["copy"], 2 * n**3 / seconds["product"])
 
 
-def measure(case: Case, repeats: int) -> Iterator[Timing]:
-    """Every op by every backend, then whole layers; RunFailed where one is wrong."""
+def measure(case: Case, repeats: int, flashrnn: Sequence[str] = ()) -> Iterator[Timing]:
+    """Every op by every backend, then whole layers; RunFailed where one is wrong.
+
+    On a GPU by its own events, Triton's kernels as replays of a CUDA graph; float32 is float32 there, in cuDNN too.
+    flashrnn: backends of that package."""
+    torch.backends.cudnn.allow_tf32 = False
     errors = check(case)
     problem = Problem.drawn(case)
     costs = problem.costs()
     for op, run in problem.runs().items():
         backends = backends_here(problem, op)
-        timed = {backend: _finished(partial(run, backend), case.device) for backend in backends}
-        seconds, cost = in_turn(timed, repeats), costs[op]
+        timed: dict[str, Callable[[], object]] = {backend: partial(run, backend) for backend in backends}
+        if case.device == "cuda" and "triton" in timed:
+            timed["triton"] = captured(timed["triton"])
+        seconds, cost = in_turn(timed, repeats, _clock(case.device)), costs[op]
         flops = cost.flops + cost.product_flops
         for backend in backends:
             yield Timing(
                 op, backend, seconds[backend], seconds["torch"] / seconds[backend], cost.bytes / seconds[backend],
                 flops / seconds[backend], flops / cost.bytes, errors[op, backend],
             )  # fmt: skip
-    yield from _layers(case, repeats)
+    yield from _layers(case, repeats, flashrnn)
 
 
 def check(case: Case) -> dict[tuple[str, str], float]:
@@ -190,21 +199,28 @@ def _off(got: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> float:
     return max(float((a.double() - b).norm() / b.norm()) for a, b in zip(got, wanted, strict=True) if b.numel())
 
 
-def _layers(case: Case, repeats: int) -> Iterator[Timing]:
-    """Forward and backward of a layer by the product's own choice, beside torch.nn's where it has this layer."""
+def _layers(case: Case, repeats: int, flashrnn: Sequence[str]) -> Iterator[Timing]:
+    """Forward and backward of a layer by the product's own choice, beside torch.nn's where it has this layer, the paper's
+    loop, and FlashRNN's."""
     torch.manual_seed(0)
     dtype, device = DTYPES[case.dtype], case.device
     x = torch.randn(case.n_steps, case.n_batch, case.d).to(device, dtype).transpose(0, 1).requires_grad_()
     weigh = torch.randn_like(x)
-    runs: dict[tuple[str, str], Callable[[], None]] = {}
+    runs: dict[tuple[str, str], Callable[[], object]] = {}
     if case.n_heads == 1 and case.cell in RecurrentLayer.TORCH_CLASSES:
         peer = RecurrentLayer.TORCH_CLASSES[case.cell](case.d, case.d, batch_first=True).to(device, dtype)
-        runs[PEER] = _finished(partial(_train, peer, x, weigh), device)
-        runs["forward alone", "torch.nn"] = _finished(partial(_forward, peer, x), device)
+        peer.flatten_parameters()
+        runs[PEER] = partial(_train, peer, x, weigh)
+        runs["forward alone", "torch.nn"] = partial(_forward, peer, x)
+        runs["the paper's rule", "its loop"] = partial(_train, PaperLoop(peer).to(device, dtype), x, weigh)
+    for backend in flashrnn:
+        published = FlashRNN(case.d, case.cell, case.n_heads, backend).to(device, dtype)
+        runs["BPTT", f"FlashRNN {backend}"] = partial(_train, published, x, weigh)
     for name, rule in LAYERS.items():
         layer = RecurrentLayer(case.d, case.d, case.cell, case.n_heads, rule).to(device, dtype)
-        runs[name, "ours"] = _finished(partial(_train, layer, x, weigh), device)
-    seconds = in_turn(runs, repeats)
+        runs[name, "ours"] = partial(_train, layer, x, weigh)
+        runs["forward alone", "ours"] = partial(_forward, layer, x)
+    seconds = in_turn(runs, repeats, _clock(device))
     base = seconds.get(PEER, seconds["exact", "ours"])
     for (name, by), each in seconds.items():
         yield Timing(f"layer, {name}", by, each, base / each, None, None, None, None)
@@ -221,12 +237,5 @@ def _forward(model: torch.nn.Module, x: Tensor) -> None:
     model(x)
 
 
-def _finished(run: Callable[[], object], device: str) -> Callable[[], None]:
-    """The run, and all of its work done."""
-
-    def finish() -> None:
-        run()
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return finish
+def _clock(device: str) -> Callable[[Callable[[], object]], float]:
+    return gpu_seconds if device == "cuda" else wall_seconds

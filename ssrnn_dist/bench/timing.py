@@ -8,13 +8,22 @@ from typing import TypeVar
 Name = TypeVar("Name", bound=Hashable)
 
 
-def in_turn(runs: Mapping[Name, Callable[[], object]], rounds: int) -> dict[Name, float]:
+def wall_seconds(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def in_turn(
+    runs: Mapping[Name, Callable[[], object]],
+    rounds: int,
+    seconds_of: Callable[[Callable[[], object]], float] = wall_seconds,
+) -> dict[Name, float]:
     """Median seconds of each, all of them once in every round, after a round that is not counted."""
     times: dict[Name, list[float]] = {name: [] for name in runs}
     for round_number in range(rounds + 1):
         for name, run in runs.items():
-            began = time.perf_counter()
-            run()
+            seconds = seconds_of(run)
             if round_number:
-                times[name].append(time.perf_counter() - began)
+                times[name].append(seconds)
     return {name: statistics.median(each) for name, each in times.items()}

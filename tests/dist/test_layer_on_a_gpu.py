@@ -32,8 +32,9 @@ def gradients(layer: RecurrentLayer, x: Tensor, weigh: Tensor, reset: Tensor) ->
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "far"), [(torch.float32, 1e-4), (torch.bfloat16, 4e-2)])
-def test_every_rule_beside_float64(cell: str, shape: tuple[int, ...], dtype: torch.dtype, far: float) -> None:
+def test_every_rule_beside_float64(cell: str, shape: tuple[int, ...], dtype: torch.dtype, far: float, monkeypatch: pytest.MonkeyPatch) -> None:
     n_batch, n_steps, d, n_heads = shape
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # which torch.nn's layers would use, too
     torch.manual_seed(0)
     for name, rule in RULES.items():
         layer = RecurrentLayer(d, d, cell, n_heads, rule).to("cuda", dtype)

@@ -152,16 +152,27 @@ def test_who_is_chosen_on_a_gpu(caplog: pytest.LogCaptureFixture, monkeypatch: p
         half = torch.empty(5, 16, 64, device="cuda", dtype=torch.bfloat16)
         single, many = half.float(), half.new_empty(5, 4096, 64)
         assert backend_for("auto", cell, half) == "triton"  # a pass of feedback takes any width
-        assert [backend_for("auto", cell, half, one_head(size)) for size in (64, 65, 4096)] == ["triton", "triton", "torch"]
+        assert [backend_for("auto", cell, half, one_head(size)) for size in (64, 65, 4096)] == [
+            "triton",
+            "triton",
+            "torch",
+        ]
         assert [backend_for("auto", cell, single, one_head(size)) for size in (32, 33)] == ["triton", "torch"]
         assert [backend_for("auto", cell, many, one_head(size)) for size in (64, 65)] == ["triton", "torch"]
-        assert [backend_for("auto", cell, many, one_head(size), has_aten=True) for size in (64, 65)] == ["triton", "aten"]
+        assert [backend_for("auto", cell, many, one_head(size), has_aten=True) for size in (64, 65)] == [
+            "triton",
+            "aten",
+        ]
         with pytest.raises(
-            ValueError, match="a head of 4096 units of torch.bfloat16 fits neither on a multiprocessor nor spread over all"
+            ValueError,
+            match="a head of 4096 units of torch.bfloat16 fits neither on a multiprocessor nor spread over all",
         ):
             backend_for("triton", cell, half, one_head(4096))
         monkeypatch.setenv(backends.SWITCH, "0")
-        assert [backend_for("auto", cell, half, one_head(64), has_aten=has) for has in (False, True)] == ["torch", "aten"]
+        assert [backend_for("auto", cell, half, one_head(64), has_aten=has) for has in (False, True)] == [
+            "torch",
+            "aten",
+        ]
     assert "torch runs the recurrence: a head of 4096 units of torch.bfloat16 fits neither" in caplog.text
 
 

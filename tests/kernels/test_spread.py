@@ -31,12 +31,12 @@ def test_triton_spreads_a_head(name: str, sizes: tuple[int, ...]) -> None:
 
     from ssrnn_kernels.fused_bptt.triton_spread import spread_bptt
     from ssrnn_kernels.fused_recurrence.triton_spread import spread_forward
-    from ssrnn_kernels.gpu.spread import BLOCK_U, Spread
+    from ssrnn_kernels.gpu.spread import Spread, Tile
 
     n_steps, n_batch, n_heads, head_size = sizes
     (inputs, weight, bias, state), reset = problem(name, *sizes, seed=1, resets=True)
     cell, shape = CELLS[name], Shape.of(CELLS[name], weight)
-    spread = Spread(16, triton.cdiv(head_size, BLOCK_U), n_heads, triton.cdiv(n_batch, 16), 1)
+    spread = Spread(Tile(16, 16, 4), triton.cdiv(head_size, 16), n_heads, triton.cdiv(n_batch, 16), 1)
     wanted = recur(cell, inputs, weight, bias, state, reset, save=True, backend="torch")
     assert wanted.saved_TBQD is not None
     states, saved = (torch.full_like(each, torch.nan) for each in (wanted.states_TBS, wanted.saved_TBQD))
@@ -52,7 +52,9 @@ def test_triton_spreads_a_head(name: str, sizes: tuple[int, ...]) -> None:
     finally:
         torch.use_deterministic_algorithms(False)
     begin = (name, wanted.states_TBS, wanted.saved_TBQD, weight, error, reset)
-    for got, each in zip((ours.delta_TBS, ours.gates_TBR, ours.inputs_TBR), fused_bptt(*begin, backend="torch"), strict=True):
+    for got, each in zip(
+        (ours.delta_TBS, ours.gates_TBR, ours.inputs_TBR), fused_bptt(*begin, backend="torch"), strict=True
+    ):
         torch.testing.assert_close(got, each, rtol=1e-5, atol=1e-5)
 
 
@@ -61,7 +63,11 @@ def both(name: str, tensors: list[Tensor], reset: Tensor | None, backend: str) -
     leaves = [each.detach().requires_grad_() for each in tensors]
     states, saved = fused_recurrence(name, *leaves, reset, backend=backend)
     gradients = torch.autograd.grad(states.sum(), leaves)
-    return {"states": states, "saved": saved, **dict(zip(("inputs", "weight", "bias", "state"), gradients, strict=True))}
+    return {
+        "states": states,
+        "saved": saved,
+        **dict(zip(("inputs", "weight", "bias", "state"), gradients, strict=True)),
+    }
 
 
 @pytest.mark.skipif(not ON_A_GPU, reason="programs that wait for one another need a GPU")
@@ -82,20 +88,23 @@ def test_triton_spread_on_a_gpu(name: str, dtype: torch.dtype, sizes: tuple[int,
 
 
 def test_who_fits() -> None:
-    from ssrnn_kernels.gpu.spread import Chip, spread_over
+    from ssrnn_kernels.gpu.spread import BACKWARD, FORWARD, Chip, Tile, spread_over
 
     h100, a100 = Chip(132, 227 * 1024), Chip(108, 163 * 1024)
 
-    def placed(chip: Chip, n_gates: int, head_size: int, n_batch: int, n_heads: int = 1) -> tuple[int, ...] | None:
-        spread = spread_over(chip, Shape(n_gates, 1, n_heads, head_size), n_batch)
-        return None if spread is None else (*spread.grid, spread.block_b, spread.gates_at_once)
+    def placed(chip: Chip, n_gates: int, head_size: int, n_batch: int, tiles: tuple[Tile, ...] = FORWARD) -> object:
+        spread = spread_over(chip, Shape(n_gates, 1, 1, head_size), n_batch, tiles)
+        return None if spread is None else (spread.tile, spread.grid, spread.gates_at_once)
 
-    assert placed(h100, 3, 768, 16) == (48, 1, 1, 16, 3)
-    assert placed(h100, 3, 768, 17) == (48, 1, 2, 16, 3)
-    assert placed(h100, 3, 768, 64) == (48, 1, 2, 32, 1)
+    assert placed(h100, 3, 768, 16) == (Tile(8, 16, 2), (96, 1, 1), 1)
+    assert placed(h100, 3, 768, 17) == (Tile(16, 16, 4), (48, 1, 2), 1)
+    assert placed(h100, 3, 768, 64) == (Tile(16, 32, 8), (48, 1, 2), 1)
     assert placed(h100, 3, 768, 65) is None  # three blocks of 32 sequences want 144 multiprocessors
-    assert placed(h100, 3, 1536, 16) == (96, 1, 1, 16, 1)
+    assert placed(h100, 3, 1536, 16) == (Tile(16, 16, 4), (96, 1, 1), 1)
     assert placed(h100, 4, 2048, 16) is None  # too many weights
-    assert placed(h100, 3, 256, 16, n_heads=8) == (16, 8, 1, 16, 3)
-    assert placed(a100, 3, 768, 16) == (48, 1, 1, 16, 1)
-    assert placed(a100, 3, 1536, 16) is None
+    assert placed(a100, 3, 768, 16) == (Tile(8, 16, 2), (96, 1, 1), 1)
+    assert placed(h100, 3, 768, 16, BACKWARD) == (Tile(16, 16, 4), (48, 1, 1), 3)
+    assert placed(h100, 4, 1024, 16, BACKWARD) == (Tile(16, 16, 4), (64, 1, 1), 2)  # half of the gates at once
+    assert placed(h100, 3, 1024, 16, BACKWARD) == (Tile(16, 16, 8), (64, 1, 1), 3)
+    assert placed(h100, 3, 1536, 16, BACKWARD) == (Tile(16, 16, 8), (96, 1, 1), 1)
+    assert placed(a100, 4, 1024, 16, BACKWARD) is None

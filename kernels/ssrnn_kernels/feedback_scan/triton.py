@@ -15,11 +15,13 @@ from torch.nn.functional import pad
 from ssrnn_kernels.feedback_scan.shapes import ScanInputs, accumulation_dtype
 from ssrnn_kernels.gpu.triton import INTERPRETED, TRITON_DTYPES
 
-BLOCK_D = 64
+BLOCK_D = 128
 NUM_WARPS = 1
-STAGES = 8
-PROGRAMS_THAT_FILL = 2048  # of one warp: about 16 on each of an H100's 132 multiprocessors
-LEAST_CHUNK_STEPS = 64  # a chunk reads its errors and decays twice, and must be worth it
+STAGES = 16  # of a whole sequence
+CHUNK_STAGES = 8  # where programs are many
+ENOUGH_PROGRAMS = 512  # without chunks, each of which reads its errors and decays twice
+PROGRAMS_THAT_FILL = 2048  # of one warp: about 16 on each of an H200's 132 multiprocessors
+LEAST_CHUNK_STEPS = 64
 
 
 @triton.jit
@@ -139,7 +141,11 @@ def scan_triton_into(inputs: ScanInputs, delta_BTSD: Tensor) -> None:
 def steps_of_a_chunk(n_programs: int, n_steps: int) -> int:
     """All of them where sequences and units fill a GPU, or steps are few; else what fills it, a power of two."""
     n_chunks = min(PROGRAMS_THAT_FILL // n_programs, n_steps // LEAST_CHUNK_STEPS)
-    return n_steps if n_chunks < 2 else triton.next_power_of_2(triton.cdiv(n_steps, n_chunks))
+    return (
+        n_steps
+        if n_chunks < 2 or n_programs >= ENOUGH_PROGRAMS
+        else triton.next_power_of_2(triton.cdiv(n_steps, n_chunks))
+    )
 
 
 def _flows_into_chunks(inputs: ScanInputs, chunk_steps: int) -> Tensor:
@@ -171,5 +177,5 @@ def _launch(
         *((0, 0, 0, 0) if flow_in_BCSD is None else flow_in_BCSD.stride()),
         *delta.stride(),
         COUPLED=n_states == 2, VARIES=inputs.varies, TYPE=TRITON_DTYPES[accumulation_dtype(inputs.error_BTSD)],
-        BLOCK_D=BLOCK_D, STAGES=STAGES, num_warps=NUM_WARPS,
+        BLOCK_D=BLOCK_D, STAGES=STAGES if n_chunks == 1 else CHUNK_STAGES, num_warps=NUM_WARPS,
     )  # fmt: skip

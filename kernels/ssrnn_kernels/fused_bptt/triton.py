@@ -12,13 +12,13 @@ from torch import Tensor
 from ssrnn_kernels.backends import fits_one_multiprocessor
 from ssrnn_kernels.feedback_scan.shapes import accumulation_dtype
 from ssrnn_kernels.fused_bptt.triton_spread import spread_bptt
-from ssrnn_kernels.gpu.spread import spread_of
+from ssrnn_kernels.gpu.spread import BACKWARD, spread_of
 from ssrnn_kernels.gpu.triton import (
     BLOCK_B,
-    HEAD_WARPS,
     INTERPRETED,
     TRITON_DTYPES,
     as_type,
+    backward_warps,
     block_of_head,
     device_functions,
     load_as_stored,
@@ -64,7 +64,9 @@ def bptt_kernel(
         there, ahead = here - n_batch, (batch < n_batch * tl.minimum(n_steps - 1 - back, 1))[:, None]
         at_there = there * (STATES * d) + first_unit + units[None, :]
         before_ahead = load_as_stored(states + at_there, d, inside & ahead, STATES)
-        saved_ahead = load_as_stored(saved + there * (SAVED * d) + first_unit + units[None, :], d, inside & ahead, SAVED)
+        saved_ahead = load_as_stored(
+            saved + there * (SAVED * d) + first_unit + units[None, :], d, inside & ahead, SAVED
+        )
         error_ahead = load_as_stored(error + at_there, d, inside & ahead, STATES)
         if reset is not None:
             starts_ahead = tl.load(reset + there, mask=ahead, other=0) != 0
@@ -94,7 +96,7 @@ def triton_bptt(window: Window, error_TBS: Tensor) -> Solved:
     """As bptt_reference defines it; backends.py says what fits, on one multiprocessor a head or spread."""
     if INTERPRETED or fits_one_multiprocessor(error_TBS, window.shape.head_size):
         return head_bptt(window, error_TBS)
-    spread = spread_of(error_TBS, window.shape)
+    spread = spread_of(error_TBS, window.shape, BACKWARD)
     assert spread is not None
     return spread_bptt(spread, window, error_TBS)
 
@@ -104,6 +106,7 @@ def head_bptt(window: Window, error_TBS: Tensor) -> Solved:
     shape, error_TBS = window.shape, error_TBS.contiguous()
     functions = device_functions(window.cell)
     n_steps, n_batch, _ = error_TBS.shape
+    block_k = block_of_head(shape.head_size)
     delta, gates = torch.empty_like(error_TBS), error_TBS.new_empty(n_steps, n_batch, shape.n_rows)
     inputs = torch.empty_like(gates) if functions.inputs_differ else None
     reset_TB = None if window.reset_TB is None else window.reset_TB.contiguous()
@@ -112,7 +115,7 @@ def head_bptt(window: Window, error_TBS: Tensor) -> Solved:
             window.states_TBS, window.saved_TBQD, window.weight_hh_RK.contiguous(), reset_TB, error_TBS, delta, gates,
             inputs, n_steps, n_batch, shape.n_units, shape.head_size,
             BACK=functions.back, GATES=shape.n_gates, STATES=shape.n_states, SAVED=window.cell.N_SAVED,
-            TYPE=TRITON_DTYPES[accumulation_dtype(error_TBS)], BLOCK_B=BLOCK_B, BLOCK_K=block_of_head(shape.head_size),
-            num_warps=HEAD_WARPS,
+            TYPE=TRITON_DTYPES[accumulation_dtype(error_TBS)], BLOCK_B=BLOCK_B, BLOCK_K=block_k,
+            num_warps=backward_warps(block_k),
         )  # fmt: skip
     return Solved(delta, gates, gates if inputs is None else inputs)

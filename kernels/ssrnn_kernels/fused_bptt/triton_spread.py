@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ssrnn_kernels.gpu.spread import COUNTERS_APART, Spread, arrive, constants, launches, load_tiles, wait
+from ssrnn_kernels.gpu.spread import Spread, arrive, launches, load_tiles, wait
 from ssrnn_kernels.gpu.triton import as_type, device_functions, load_as_stored, load_values, store_values
 from ssrnn_kernels.window import Solved, Window
 
@@ -30,7 +30,10 @@ def spread_bptt_kernel(
     TYPE: tl.constexpr = tl.float32
     TERMS: tl.constexpr = PARTS * BLOCK_K
     arrived += (tl.program_id(1) * tl.num_programs(2) + tl.program_id(2)) * APART
-    units, batch = tl.program_id(0) * BLOCK_U + tl.arange(0, BLOCK_U), tl.program_id(2) * BLOCK_B + tl.arange(0, BLOCK_B)
+    units, batch = (
+        tl.program_id(0) * BLOCK_U + tl.arange(0, BLOCK_U),
+        tl.program_id(2) * BLOCK_B + tl.arange(0, BLOCK_B),
+    )
     first_row, first_unit = tl.program_id(1) * GATES * head_size, tl.program_id(1) * head_size
     known, inside = units < head_size, (batch < n_batch)[:, None] & (units < head_size)[None, :]
     parts = tl.arange(0, PARTS)[:, None, None] * BLOCK_K
@@ -118,6 +121,6 @@ def spread_bptt(spread: Spread, window: Window, error_TBS: Tensor) -> Solved:
                 gates, inputs, beside, spread.counters(error_TBS.device), first_back, end_back,
                 n_steps, n_batch, shape.n_units, shape.head_size, spread.n_blocks,
                 BACK=functions.back, GATES=shape.n_gates, STATES=shape.n_states, SAVED=window.cell.N_SAVED,
-                APART=COUNTERS_APART, AT_ONCE=spread.gates_at_once, **constants(spread, shape),
+                AT_ONCE=spread.gates_at_once, **spread.constants(shape),
             )  # fmt: skip
     return Solved(delta, gates, gates if inputs is None else inputs)

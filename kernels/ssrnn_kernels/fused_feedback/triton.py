@@ -17,8 +17,8 @@ from ssrnn_kernels.window import Window
 
 BLOCK_D = 64
 NUM_WARPS = 1  # two units a thread: of 16-bit values cp.async takes no fewer than two
-STAGES = 3
-MOST_REGISTERS = 64  # a thread: 32 programs then find room on a multiprocessor, the most that it takes
+STAGES = 8
+MOST_REGISTERS = 128  # a thread: 16 programs then find room on a multiprocessor
 
 
 @triton.jit

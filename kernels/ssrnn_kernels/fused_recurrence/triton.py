@@ -13,10 +13,10 @@ from ssrnn_kernels.backends import fits_one_multiprocessor
 from ssrnn_kernels.cell import Cell, Shape
 from ssrnn_kernels.feedback_scan.shapes import accumulation_dtype
 from ssrnn_kernels.fused_recurrence.triton_spread import spread_forward
-from ssrnn_kernels.gpu.spread import spread_of
+from ssrnn_kernels.gpu.spread import FORWARD, spread_of
 from ssrnn_kernels.gpu.triton import (
     BLOCK_B,
-    HEAD_WARPS,
+    FORWARD_WARPS,
     INTERPRETED,
     TRITON_DTYPES,
     as_type,
@@ -91,7 +91,7 @@ def triton_forward(
     given = (cell, shape, inputs_TBR, weight_hh_RK, bias_R, reset_TB, states_TBS, saved_TBQD)
     if INTERPRETED or fits_one_multiprocessor(inputs_TBR, shape.head_size):
         return head_forward(*given)
-    spread = spread_of(inputs_TBR, shape)
+    spread = spread_of(inputs_TBR, shape, FORWARD)
     assert spread is not None
     return spread_forward(spread, *given)
 
@@ -116,5 +116,5 @@ def head_forward(
             n_steps, n_batch, shape.n_units, shape.head_size,
             STEP=functions.step, GATES=shape.n_gates, STATES=shape.n_states, SAVED=cell.N_SAVED,
             SAVES=len(saved_TBQD) == n_steps, TYPE=TRITON_DTYPES[accumulation_dtype(inputs_TBR)],
-            BLOCK_B=BLOCK_B, BLOCK_K=block_of_head(shape.head_size), num_warps=HEAD_WARPS,
+            BLOCK_B=BLOCK_B, BLOCK_K=block_of_head(shape.head_size), num_warps=FORWARD_WARPS,
         )  # fmt: skip

@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ssrnn_kernels.cell import Cell, Shape
-from ssrnn_kernels.gpu.spread import COUNTERS_APART, Spread, arrive, constants, launches, load_tiles, wait
+from ssrnn_kernels.gpu.spread import Spread, arrive, launches, load_tiles, wait
 from ssrnn_kernels.gpu.triton import as_type, device_functions, load_as_stored, load_values, store_values
 
 
@@ -28,7 +28,10 @@ def spread_recurrence_kernel(
     TYPE: tl.constexpr = tl.float32
     TERMS: tl.constexpr = PARTS * BLOCK_K
     arrived += (tl.program_id(1) * tl.num_programs(2) + tl.program_id(2)) * APART
-    units, batch = tl.program_id(0) * BLOCK_U + tl.arange(0, BLOCK_U), tl.program_id(2) * BLOCK_B + tl.arange(0, BLOCK_B)
+    units, batch = (
+        tl.program_id(0) * BLOCK_U + tl.arange(0, BLOCK_U),
+        tl.program_id(2) * BLOCK_B + tl.arange(0, BLOCK_B),
+    )
     first_row, first_unit = tl.program_id(1) * GATES * head_size, tl.program_id(1) * head_size
     known, inside = units < head_size, (batch < n_batch)[:, None] & (units < head_size)[None, :]
     parts = tl.arange(0, PARTS)[:, None, None] * BLOCK_K
@@ -58,9 +61,7 @@ def spread_recurrence_kernel(
             starts_ahead = tl.load(reset + after, mask=ahead, other=0) != 0
         all_states = t.to(tl.int64) * n_batch * (STATES * d)
         wait(arrived, n_blocks * step)
-        h = load_tiles(
-            at_h + all_states, 0, TERMS, across, head_size, goes_on[None, :, None], 1, CHUNKS, TERMS, True
-        )
+        h = load_tiles(at_h + all_states, 0, TERMS, across, head_size, goes_on[None, :, None], 1, CHUNKS, TERMS, True)
         carried, sums = (), ()
         for index in tl.static_range(STATES):
             carried = carried + (tl.where(goes_on[:, None], state[index], 0.0),)
@@ -105,5 +106,5 @@ def spread_forward(
                 inputs_TBR, weight_hh_RK.contiguous(), bias_R.contiguous(), reset_TB, states_TBS, saved_TBQD,
                 spread.counters(inputs_TBR.device), first_step, end_step, n_batch, shape.n_units, shape.head_size,
                 spread.n_blocks, STEP=functions.step, SUM=functions.sum, GATES=shape.n_gates, STATES=shape.n_states,
-                SAVED=cell.N_SAVED, SAVES=len(saved_TBQD) == n_steps, APART=COUNTERS_APART, **constants(spread, shape),
+                SAVED=cell.N_SAVED, SAVES=len(saved_TBQD) == n_steps, **spread.constants(shape),
             )  # fmt: skip

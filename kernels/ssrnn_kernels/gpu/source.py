@@ -59,7 +59,9 @@ def _sum(count: int) -> str:
     ours, theirs = (tuple(f"{side}{index}" for index in range(count)) for side in "ab")
     sums = ", ".join(f"{a} + {b}" for a, b in zip(ours, theirs, strict=True))
     add = _function(f"add({', '.join((*ours, *theirs))})", "Gate by gate.", f"return {sums}")
-    return f"{add}\n\n" + _function("sum(values)", "Over the first axis, all at once.", "return tl.reduce(values, 0, add)")
+    return f"{add}\n\n" + _function(
+        "sum(values)", "Over the first axis, all at once.", "return tl.reduce(values, 0, add)"
+    )
 
 
 def _function(signature: str, says: str, *lines: str) -> str:

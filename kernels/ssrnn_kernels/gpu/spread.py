@@ -15,14 +15,24 @@ from torch import Tensor
 from ssrnn_kernels.cell import Shape
 from ssrnn_kernels.gpu.triton import INTERPRETED
 
-BLOCK_U = 16  # units a program
-PARTS = 4  # warps, each with its part of a product's terms
-BLOCK_K = 64  # terms of a part in one step of a product
-TERMS = PARTS * BLOCK_K  # of all parts
-LEAST_SEQUENCES, MOST_SEQUENCES = 16, 32  # a program
+TERMS = 256  # of a product in one step of it, over all warps of a program
 SHARED_BYTES_BESIDE = 27 * 1024  # a program's, beside its weights and the values of others that it multiplies
-COMPILED = tl.constexpr(not INTERPRETED)
+MOST_REGISTERS_OF_VALUES = 144  # a thread's, of those values
 COUNTERS_APART = 32  # groups do not share a line of the cache
+COMPILED = tl.constexpr(not INTERPRETED)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a program owns, and by how many warps: each multiplies its part of a product's terms."""
+
+    units: int
+    sequences: int
+    warps: int
+
+
+FORWARD = (Tile(8, 16, 2), Tile(16, 16, 4), Tile(8, 32, 4), Tile(16, 32, 8))  # the first that fits, in both
+BACKWARD = (Tile(16, 16, 4), Tile(16, 16, 8), Tile(16, 32, 8))
 
 
 @dataclass(frozen=True)
@@ -37,15 +47,11 @@ class Chip:
 class Spread:
     """How a recurrence lies on a GPU."""
 
-    block_b: int  # sequences a program
+    tile: Tile
     n_blocks: int  # programs a head and block of sequences
     n_heads: int
     n_sequence_blocks: int
-    gates_at_once: int  # whose values a program of BPTT holds beside the weights
-
-    @property
-    def n_groups(self) -> int:
-        return self.n_heads * self.n_sequence_blocks
+    gates_at_once: int  # whose values of other programs a program of BPTT holds beside the weights
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -53,49 +59,54 @@ class Spread:
 
     def counters(self, device: torch.device) -> Tensor:
         """Of the programs that have arrived, one a group."""
-        return torch.zeros(COUNTERS_APART * self.n_groups, dtype=torch.int32, device=device)
+        return torch.zeros(COUNTERS_APART * self.n_heads * self.n_sequence_blocks, dtype=torch.int32, device=device)
+
+    def constants(self, shape: Shape) -> dict[str, Any]:
+        """The kernels' settings and the launch's."""
+        tile = self.tile
+        sizes = {"BLOCK_B": tile.sequences, "BLOCK_U": tile.units, "PARTS": tile.warps, "BLOCK_K": TERMS // tile.warps}
+        launch = {} if INTERPRETED else {"launch_cooperative_grid": True}
+        sizes |= {"CHUNKS": chunks_of(shape.head_size), "APART": COUNTERS_APART}
+        return sizes | {"num_warps": tile.warps, "num_stages": 1} | launch
 
 
-def spread_of(values_TB: Tensor, shape: Shape) -> Spread | None:
+def spread_of(values_TB: Tensor, shape: Shape, tiles: tuple[Tile, ...]) -> Spread | None:
     """Of an op on such values on an NVIDIA GPU; None where they do not spread: they are not of 16 bits, or too many."""
     if values_TB.dtype.itemsize != 2 or torch.version.hip:
         return None
     device = torch.cuda.get_device_properties(values_TB.device)
     chip = Chip(device.multi_processor_count, device.shared_memory_per_block_optin)
-    return spread_over(chip, shape, values_TB.shape[1])
+    return spread_over(chip, shape, values_TB.shape[1], tiles)
 
 
-def spread_over(chip: Chip, shape: Shape, n_batch: int) -> Spread | None:
-    """The fewest sequences a program that leave a multiprocessor to each; None where there is no way.
+def spread_over(chip: Chip, shape: Shape, n_batch: int, tiles: tuple[Tile, ...]) -> Spread | None:
+    """By the first tile that leaves a multiprocessor to each program, and room there; None where none does.
 
     Weights of 16 bits."""
-    n_blocks, block_b = triton.cdiv(shape.head_size, BLOCK_U), LEAST_SEQUENCES
-    while block_b <= MOST_SEQUENCES:
-        n_sequence_blocks = triton.cdiv(n_batch, block_b)
-        if n_blocks * shape.n_heads * n_sequence_blocks <= chip.n_multiprocessors:
-            at_once = gates_at_once(chip, shape, block_b)
-            return Spread(block_b, n_blocks, shape.n_heads, n_sequence_blocks, at_once) if at_once else None
-        block_b *= 2
+    for tile in tiles:
+        n_blocks, n_sequence_blocks = triton.cdiv(shape.head_size, tile.units), triton.cdiv(n_batch, tile.sequences)
+        at_once = gates_at_once(chip, shape, tile, backward=tiles is BACKWARD)
+        if at_once and n_blocks * shape.n_heads * n_sequence_blocks <= chip.n_multiprocessors:
+            return Spread(tile, n_blocks, shape.n_heads, n_sequence_blocks, at_once)
     return None
 
 
-def gates_at_once(chip: Chip, shape: Shape, block_b: int) -> int:
-    """Of how many gates other programs' values find room beside the weights: all, 1 or 0."""
-    rows = (chip.shared_bytes - SHARED_BYTES_BESIDE) // (chunks_of(shape.head_size) * TERMS * 2)
-    rows -= shape.n_gates * BLOCK_U
-    return shape.n_gates if rows >= shape.n_gates * block_b else int(rows >= block_b)
+def gates_at_once(chip: Chip, shape: Shape, tile: Tile, *, backward: bool) -> int:
+    """Of how many gates other programs' values find room, in shared memory beside the weights and in registers; or 0.
+
+    The forward multiplies a head's state, which is as much as one gate."""
+    row = chunks_of(shape.head_size) * TERMS  # values of a gate and sequence, or of a unit's weights in it
+    room = (chip.shared_bytes - SHARED_BYTES_BESIDE) // 2 - shape.n_gates * tile.units * row
+    most = min(room, 2 * MOST_REGISTERS_OF_VALUES * 32 * tile.warps) // (tile.sequences * row)
+    if not backward:
+        return max(0, min(most, 1))
+    all_or_half = shape.n_gates, *([shape.n_gates // 2] if shape.n_gates % 2 == 0 else []), *([1] * (tile.warps > 4))
+    return next((count for count in all_or_half if count <= most), 0)
 
 
 def chunks_of(head_size: int) -> int:
-    """Steps of a product over a head's units, all parts at once."""
+    """Steps of a product over a head's units."""
     return triton.cdiv(head_size, TERMS)
-
-
-def constants(spread: Spread, shape: Shape) -> dict[str, Any]:
-    """The kernels' settings and the launch's."""
-    sizes = {"BLOCK_B": spread.block_b, "BLOCK_U": BLOCK_U, "PARTS": PARTS, "BLOCK_K": BLOCK_K}
-    launch = {} if INTERPRETED else {"launch_cooperative_grid": True}
-    return sizes | {"CHUNKS": chunks_of(shape.head_size), "num_warps": PARTS, "num_stages": 1} | launch
 
 
 def launches(n_steps: int) -> Iterator[tuple[int, int]]:

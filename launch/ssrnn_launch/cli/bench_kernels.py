@@ -25,6 +25,9 @@ def kernels(
     device: Annotated[str, typer.Option(help="cpu or cuda; default: a GPU where there is one.")] = "",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 5,
+    flashrnn: Annotated[
+        list[str] | None, typer.Option(help="On a GPU, beside the package flashrnn: cuda, cuda_fused or triton_fused.")
+    ] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw a roofline to this SVG file.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the results to this JSON file, too.")] = None,
     json: JsonOption = False,
@@ -41,6 +44,7 @@ def kernels(
 
     from ssrnn_dist.bench.kernels import DTYPES, Case, ceilings, measure
     from ssrnn_dist.bench.machine import described_machine
+    from ssrnn_dist.bench.published import BACKENDS, has_flashrnn
     from ssrnn_dist.bench.roofline import draw_roofline
     from ssrnn_dist.files import write_json_atomic
     from ssrnn_dist.problems import user_error
@@ -50,6 +54,8 @@ def kernels(
     known("--cell", cell, CELLS)
     known("--dtype", dtype, DTYPES)
     known("--device", [here], ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+    if flashrnn:
+        known("--flashrnn", flashrnn, BACKENDS if has_flashrnn() and here == "cuda" else [])
     torch.set_num_threads(threads)
     roofs = {each: ceilings(here, each) for each in dtype}
     rows: list[dict[str, Any]] = []
@@ -63,7 +69,7 @@ def kernels(
         if case.d % case.n_heads:
             raise user_error("--heads", f"{case.n_heads}", f"what divides the width {case.d} without a rest is allowed")
         output.note(f"{case.cell}, B {case.n_batch}, T {case.n_steps}, d {case.d}, heads {case.n_heads}, {case.dtype}")
-        mine = [{**vars(case), **vars(timing)} for timing in measure(case, repeats)]
+        mine = [{**vars(case), **vars(timing)} for timing in measure(case, repeats, flashrnn or ())]
         rows += mine
         if not output.as_json():
             output.table(
@@ -71,7 +77,7 @@ def kernels(
                 [_kernel_row(row, roofs[case.dtype]) for row in mine],
             )
     results = {
-        "what": "ssrnn bench kernels", **described_machine(), "device": _device_name(here), "repeats": repeats,
+        "what": "ssrnn bench kernels", **described_machine(), **_described_device(here), "repeats": repeats,
         "ceilings": {name: vars(each) for name, each in roofs.items()}, "rows": rows,
     }  # fmt: skip
     if picture is not None:
@@ -91,12 +97,11 @@ def _kernel_row(row: "dict[str, Any]", roof: "Ceilings") -> list[str]:
     return [*told, f"{moved / 1e9:.1f}", f"{of_copy:.0%}", f"{made / 1e9:.1f}", f"{of_products:.0%}"]
 
 
-def _device_name(device: str) -> str:
-    import torch
-
+def _described_device(device: str) -> dict[str, Any]:
+    from ssrnn_dist.bench.on_a_gpu import described_gpu
     from ssrnn_dist.tracking.facts import cpu_model
 
-    return torch.cuda.get_device_name() if device == "cuda" else cpu_model() or "a CPU"
+    return described_gpu() if device == "cuda" else {"device": cpu_model() or "a CPU"}
 
 
 @app.command()
