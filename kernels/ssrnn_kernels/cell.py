@@ -118,5 +118,8 @@ class Shape:
 
     def own_weights(self, weight_hh_RK: Tensor) -> tuple[Tensor, ...]:
         """Per gate, the weight (H, K) of each unit to itself."""
-        square_HGKK = weight_hh_RK.unflatten(0, (self.n_heads, self.n_gates, self.head_size))
-        return square_HGKK.diagonal(dim1=-2, dim2=-1).unbind(1)
+        return self.squares(weight_hh_RK).diagonal(dim1=-2, dim2=-1).unbind(1)
+
+    def squares(self, weight_hh_RK: Tensor) -> Tensor:
+        """(H, G, K, K): every head's matrix of every gate, a view."""
+        return weight_hh_RK.unflatten(0, (self.n_heads, self.n_gates, self.head_size))

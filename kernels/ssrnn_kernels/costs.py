@@ -49,7 +49,7 @@ class Sizes:
 
 
 def scan_cost(
-    sizes: Sizes, n_states: int = 1, *, varies: bool, decay_bytes: int = 4, resets: bool = False, block: int = 64
+    sizes: Sizes, n_states: int = 1, *, varies: bool, decay_bytes: int = 4, resets: bool = False, block: int = 128
 ) -> Cost:
     """feedback_scan over all of time at once: a constant decay is read once a sequence."""
     n, units = n_states, sizes.steps_of_units

@@ -147,8 +147,7 @@ class Window:
     def weights_beside_the_diagonal(self) -> Tensor:
         """W°: the weights with every unit's weight to itself set to zero."""
         rest = self.weight_hh_RK.clone()
-        for own_HK in self.shape.own_weights(rest):
-            own_HK.zero_()
+        self.shape.squares(rest).diagonal(dim1=-2, dim2=-1).zero_()
         return rest
 
     def weight_gradient(self, gates_TBR: Tensor) -> Tensor:

@@ -200,8 +200,8 @@ def _off(got: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> float:
 
 
 def _layers(case: Case, repeats: int, flashrnn: Sequence[str]) -> Iterator[Timing]:
-    """Forward and backward of a layer by the product's own choice, beside torch.nn's where it has this layer, the paper's
-    loop, and FlashRNN's."""
+    """Forward and backward of a layer by the product's own choice, beside FlashRNN's and where torch.nn has this layer
+    torch's and the paper's loop."""
     torch.manual_seed(0)
     dtype, device = DTYPES[case.dtype], case.device
     x = torch.randn(case.n_steps, case.n_batch, case.d).to(device, dtype).transpose(0, 1).requires_grad_()

@@ -2,7 +2,7 @@
 
 from ssrnn_dist.feedback.fidelity import Fidelity
 from ssrnn_dist.feedback.layer_feedback import LayerFeedback
-from ssrnn_dist.feedback.recurrence import recurrence
+from ssrnn_dist.feedback.recurrence import recurrence, recurrence_of_chunk
 from ssrnn_dist.feedback.steering import Steering
 
-__all__ = ["Fidelity", "LayerFeedback", "Steering", "recurrence"]
+__all__ = ["Fidelity", "LayerFeedback", "Steering", "recurrence", "recurrence_of_chunk"]

@@ -15,7 +15,7 @@ from ssrnn_dist.feedback.once import (
     refuse_tangents,
     refuse_tracing,
 )
-from ssrnn_dist.feedback.solve import solve_feedback
+from ssrnn_dist.feedback.solve import solve_chunk, solve_feedback
 from ssrnn_kernels.cell import Cell
 from ssrnn_kernels.fused_recurrence import Trajectory, recur
 from ssrnn_kernels.window import Window
@@ -36,6 +36,25 @@ def recurrence(
     as it does for torch.nn.GRU; what stands around it is compiled."""
     run = torch.compiler.disable(_run) if torch.compiler.is_compiling() else _run  # a decorator would load the compiler
     return run(cell, feedback, inputs_TBR, weight_hh_RK, bias_hh_R, state_BS, reset_TB)
+
+
+def recurrence_of_chunk(
+    cell: Cell,
+    feedback: LayerFeedback,
+    inputs_TBR: Tensor,
+    weight_hh_RK: Tensor,
+    bias_hh_R: Tensor,
+    state_BS: Tensor,
+    reset_TB: Tensor | None,
+    before_KBS: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """recurrence over a chunk of a window, and what hangs it together with the chunk after it.
+
+    before_KBS: what the chunk before gave so; None for a window's first. Of zeros, and nothing is made of them: their
+    gradient is what flows back over the edge between two chunks, of the scan and of each sweep. Chunks by BPTT hang
+    together by their states alone. The rule decides by the chunk which sweeps grow; `auto` has no rule for chunks."""
+    tensors = (inputs_TBR, weight_hh_RK, bias_hh_R, state_BS)
+    return _Chunk.apply(*tensors, reset_TB, before_KBS, cell, feedback)
 
 
 def _run(
@@ -100,6 +119,48 @@ class _Recurrence(torch.autograd.Function):
                 solved.gates_TBR.sum(dim=(0, 1)) if wants_bias else None,
                 window.first_steps(1).full_flow(solved.delta_TBS[:1])[0] if wants_state else None,
                 None,
+                None,
+                None,
+            )
+
+
+class _Chunk(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs_TBR: Tensor,
+        weight_hh_RK: Tensor,
+        bias_hh_R: Tensor,
+        state_BS: Tensor,
+        reset_TB: Tensor | None,
+        before_KBS: Tensor | None,
+        cell: Cell,
+        feedback: LayerFeedback,
+    ) -> tuple[Tensor, Tensor]:
+        trajectory = recur(cell, inputs_TBR, weight_hh_RK, bias_hh_R, state_BS, reset_TB, save=True)
+        ctx.save_for_backward(trajectory.states_TBS, trajectory.saved_TBQD, weight_hh_RK, reset_TB)
+        ctx.cell, ctx.feedback, ctx.is_first = cell, feedback, before_KBS is None
+        ctx.set_materialize_grads(False)
+        return trajectory.after_TBS, state_BS.new_zeros(feedback.sweeps + 1, *state_BS.shape)
+
+    @staticmethod
+    def backward(ctx: Any, error_TBS: Tensor | None, beyond_KBS: Tensor | None) -> tuple[Tensor | None, ...]:
+        refuse_double_backward()
+        states, saved, weight_hh_RK, reset_TB = ctx.saved_tensors
+        if error_TBS is None:
+            error_TBS = torch.zeros_like(states[1:])
+        refuse_batched_gradients(error_TBS)
+        window = _window(ctx.cell, Trajectory(states, saved), weight_hh_RK, reset_TB)
+        with torch.autocast(error_TBS.device.type, enabled=False):
+            solved, onward_KBS = solve_chunk(window, error_TBS, ctx.feedback, beyond_KBS)
+            by_state = onward_KBS is None or ctx.is_first  # BPTT, or out of the window
+            return (
+                solved.inputs_TBR,
+                window.weight_gradient(solved.gates_TBR),
+                solved.gates_TBR.sum(dim=(0, 1)),
+                window.first_steps(1).full_flow(solved.delta_TBS[:1])[0] if by_state else None,
+                None,
+                None if ctx.is_first else onward_KBS,
                 None,
                 None,
             )

@@ -28,8 +28,20 @@ class Block(nn.Module):
 
     def forward(self, x_TBD: Tensor, state_BS: Tensor | None, reset_BT: Tensor | None) -> tuple[Tensor, Tensor]:
         y_BTD, new_state_BS = self.recurrent(self.norm_recurrent(x_TBD).transpose(0, 1), state_BS, reset_BT)
+        return self._after(x_TBD, y_BTD), new_state_BS
+
+    def chunk(
+        self, x_TBD: Tensor, state_BS: Tensor | None, reset_BT: Tensor | None, before_KBS: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """forward over a chunk of a window, as RecurrentLayer.chunk has it."""
+        y_BTD, new_state_BS, after_KBS = self.recurrent.chunk(
+            self.norm_recurrent(x_TBD).transpose(0, 1), state_BS, reset_BT, before_KBS
+        )
+        return self._after(x_TBD, y_BTD), new_state_BS, after_KBS
+
+    def _after(self, x_TBD: Tensor, y_BTD: Tensor) -> Tensor:
         x_TBD = x_TBD + self.mix(y_BTD.transpose(0, 1))
-        return x_TBD + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x_TBD)))), new_state_BS
+        return x_TBD + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x_TBD))))
 
 
 class LanguageModel(nn.Module):

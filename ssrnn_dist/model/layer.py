@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssrnn_dist.config.model import FeedbackConfig
-from ssrnn_dist.feedback import LayerFeedback, recurrence
+from ssrnn_dist.feedback import LayerFeedback, recurrence, recurrence_of_chunk
 from ssrnn_kernels.cell import Cell, cell_name
 from ssrnn_kernels.cells import CELLS, get_cell
 
@@ -80,22 +80,29 @@ class RecurrentLayer(nn.Module):
         x_BTD: (B, T, d_input); time-major memory is used as it is.  state_BS: before the first step; None: zero.
         reset_BT: bool; true where a step starts a document, from a zero state."""
         self._check(x_BTD, state_BS, reset_BT)
+        arguments = self._arguments(x_BTD, state_BS, reset_BT)
+        if x_BTD.shape[1] == 0:
+            return arguments[0][..., : self.d_output].transpose(0, 1), arguments[3]
+        states_TBS = recurrence(self.cell, self.feedback, *arguments)
+        return states_TBS[..., : self.d_output].transpose(0, 1), states_TBS[-1].clone()
+
+    def chunk(
+        self, x_BTD: Tensor, state_BS: Tensor | None, reset_BT: Tensor | None, before_KBS: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """forward over a chunk of a window; before_KBS and the third: what hangs chunks together (recurrence.py)."""
+        arguments = self._arguments(x_BTD, state_BS, reset_BT)
+        states_TBS, after_KBS = recurrence_of_chunk(self.cell, self.feedback, *arguments, before_KBS)
+        return states_TBS[..., : self.d_output].transpose(0, 1), states_TBS[-1].clone(), after_KBS
+
+    def _arguments(
+        self, x_BTD: Tensor, state_BS: Tensor | None, reset_BT: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        """The recurrence's, in the type of the inputs' product, time-major."""
         inputs_TBR = F.linear(x_BTD.transpose(0, 1), self.weight_ih, self.bias_ih)
         if state_BS is None:
             state_BS = inputs_TBR.new_zeros(x_BTD.shape[0], self.state_size)
-        if x_BTD.shape[1] == 0:
-            return inputs_TBR[..., : self.d_output].transpose(0, 1), state_BS
-        dtype = inputs_TBR.dtype
-        states_TBS = recurrence(
-            self.cell,
-            self.feedback,
-            inputs_TBR,
-            self.weight_hh.to(dtype),
-            self.bias_hh.to(dtype),
-            state_BS.to(dtype),
-            None if reset_BT is None else reset_BT.transpose(0, 1),
-        )
-        return states_TBS[..., : self.d_output].transpose(0, 1), states_TBS[-1].clone()
+        weights = (each.to(inputs_TBR.dtype) for each in (self.weight_hh, self.bias_hh, state_BS))
+        return inputs_TBR, *weights, None if reset_BT is None else reset_BT.transpose(0, 1)
 
     def _check(self, x_BTD: Tensor, state_BS: Tensor | None, reset_BT: Tensor | None) -> None:
         for name, value in (("x_BTD", x_BTD), ("state", state_BS), ("reset_BT", reset_BT)):

@@ -31,7 +31,7 @@ def by_chunks(
     for start in reversed(range(0, window.n_steps, size)):
         chunk = steps_of(window, start, min(start + size, window.n_steps))
         errors = error[start : start + size]
-        done.append(refine(chunk, errors, decay, sweeps, backend, beyond))
+        done.append(refine(chunk, errors, decay, sweeps, backend, beyond, onward=True))
         beyond = done[-1].onward_KBS
     return done[::-1]
 
@@ -52,15 +52,16 @@ def test_chunks_of_time_are_the_whole(
     error = torch.randn(states[1:].shape, generator=torch.Generator().manual_seed(shape["seed"])).to(dtype)
     n = CELLS[name].N_STATES
     decay = None if selective else torch.linspace(-0.9, 0.9, n * n * window.shape.n_units).view(n, n, -1).to(dtype)
-    whole = refine(window, error, decay, sweeps, backend)
+    whole = refine(window, error, decay, sweeps, backend, onward=True)
     chunks = by_chunks(window, error, decay, sweeps, backend, size)
     far = 1e-11 if backend == "torch" else 2e-5
     for output in ("delta_TBS", "gates_TBR", "inputs_TBR"):
         ours = torch.cat([getattr(each.solved, output) for each in chunks])
         torch.testing.assert_close(ours, getattr(whole.solved, output), rtol=far, atol=far)
+    assert chunks[0].onward_KBS is not None
     torch.testing.assert_close(chunks[0].onward_KBS, whole.onward_KBS, rtol=far, atol=far)
-    norms = torch.stack([each.increments_KB for each in chunks]).norm(dim=0)
-    torch.testing.assert_close(norms, whole.increments_KB, rtol=far, atol=far)
+    norms = torch.stack([each.norms_KB for each in chunks]).norm(dim=0)
+    torch.testing.assert_close(norms, whole.norms_KB, rtol=far, atol=far)
 
 
 @each_cell
@@ -70,6 +71,7 @@ def test_what_flows_on_is_the_gradient_of_the_initial_state(name: str) -> None:
     trajectory = recur(CELLS[name], *(each.double() for each in tensors), reset, save=True)
     assert trajectory.saved_TBQD is not None
     window = Window(CELLS[name], trajectory.states_TBS, trajectory.saved_TBQD, tensors[1].double(), reset)
-    done = refine(window, torch.ones_like(trajectory.after_TBS), None, 6)
+    done = refine(window, torch.ones_like(trajectory.after_TBS), None, 6, onward=True)
     wanted = window.first_steps(1).full_flow(done.solved.delta_TBS[:1])[0]
+    assert done.onward_KBS is not None
     torch.testing.assert_close(done.onward_KBS.sum(dim=0), wanted)

@@ -162,7 +162,8 @@ def test_how_triton_cuts_time() -> None:
     assert steps_of_a_chunk(n_programs=1, n_steps=127) == 127  # no two chunks worth their while
     assert steps_of_a_chunk(n_programs=1, n_steps=1_048_576) == 512
     assert steps_of_a_chunk(n_programs=16, n_steps=1024) == 64
-    assert steps_of_a_chunk(n_programs=1000, n_steps=4096) == 2048
+    assert steps_of_a_chunk(n_programs=300, n_steps=4096) == 1024
+    assert steps_of_a_chunk(n_programs=512, n_steps=4096) == 4096
 
 
 @pytest.mark.parametrize("backend", ["reference", *FAST_BACKENDS])

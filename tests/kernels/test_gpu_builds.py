@@ -15,12 +15,17 @@ RESOURCES = Path(__file__).resolve().parents[2] / "kernels/RESOURCES.md"
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1: nothing is compiled")
 
 
+MOST_SPILLED_WHEN_SPREAD = 256  # bytes a thread: the LSTM's weights and values fill its registers; still the fastest
+
+
 def is_soon(build: Build, arch: str) -> bool:
     """Of each op what matters most; the rest is `make test-long`."""
     if build.op == "feedback_scan":
         return build.dtype == "fp32, fp32" if "sums" in build.what else build.dtype in ("fp32, fp32", "bf16, fp32")
     if build.op == "fused_feedback":
         return (arch, build.dtype) == ("sm_90", "fp32") or (arch, build.what) == ("gfx942", "lstm, selective, last")
+    if "spread" in build.what:
+        return arch == "sm_90" and build.what.startswith(("gru, 768", "lstm, 1024"))
     return (arch, build.head_size) in (("sm_90", 128), ("gfx942", 32))
 
 
@@ -43,7 +48,7 @@ def committed() -> dict[tuple[str, str], str]:
 def test_compiles_without_spills_into_what_the_table_says(build: Build, arch: str) -> None:
     compiled = build.compiled(arch)
     usage = usage_of(compiled)
-    assert usage.spilled_bytes == 0
+    assert usage.spilled_bytes <= (MOST_SPILLED_WHEN_SPREAD if "spread" in build.what else 0)
     assert usage.shared_bytes <= SHARED_BYTES[arch]
     if f"Triton {triton.__version__}," in RESOURCES.read_text():
         assert committed()[build.name, arch] == cell(usage)

@@ -16,6 +16,7 @@ PARTS = [  # a process each, of like length
     ("test_fused_feedback.py", "triton and not twice"),
     ("test_feedback_scan.py", "triton"),
     ("test_costs.py", "triton"),
+    ("test_spread.py", "triton"),
 ]
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 already")
 

@@ -33,7 +33,7 @@ def test_triton_spreads_a_head(name: str, sizes: tuple[int, ...]) -> None:
     from ssrnn_kernels.fused_recurrence.triton_spread import spread_forward
     from ssrnn_kernels.gpu.spread import Spread, Tile
 
-    n_steps, n_batch, n_heads, head_size = sizes
+    _, n_batch, n_heads, head_size = sizes
     (inputs, weight, bias, state), reset = problem(name, *sizes, seed=1, resets=True)
     cell, shape = CELLS[name], Shape.of(CELLS[name], weight)
     spread = Spread(Tile(16, 16, 4), triton.cdiv(head_size, 16), n_heads, triton.cdiv(n_batch, 16), 1)

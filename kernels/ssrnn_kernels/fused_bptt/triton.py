@@ -116,6 +116,6 @@ def head_bptt(window: Window, error_TBS: Tensor) -> Solved:
             inputs, n_steps, n_batch, shape.n_units, shape.head_size,
             BACK=functions.back, GATES=shape.n_gates, STATES=shape.n_states, SAVED=window.cell.N_SAVED,
             TYPE=TRITON_DTYPES[accumulation_dtype(error_TBS)], BLOCK_B=BLOCK_B, BLOCK_K=block_k,
-            num_warps=backward_warps(block_k),
+            num_warps=backward_warps(block_k, error_TBS.element_size()),
         )  # fmt: skip
     return Solved(delta, gates, gates if inputs is None else inputs)

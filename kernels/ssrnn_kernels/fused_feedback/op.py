@@ -21,9 +21,8 @@ class Refined:
     """What K sweeps came to, and each sequence's norms, float64."""
 
     solved: Solved
-    increments_KB: Tensor  # K + 1 rows: ‖what the scan gave‖, then ‖what each sweep added‖
-    total_B: Tensor  # ‖δ‖
-    onward_KBS: Tensor  # K + 1: what flows on to before the window in the scan and in each sweep
+    norms_KB: Tensor  # K + 2 rows: ‖what the scan gave‖, ‖what each sweep added‖, ‖δ‖
+    onward_KBS: Tensor | None  # K + 1: what flows on to before the window in the scan and in each sweep, if asked for
 
 
 class Feedback(NamedTuple):
@@ -75,27 +74,31 @@ def refine(
     sweeps: int,
     backend: str = "auto",
     beyond_KBS: Tensor | None = None,
+    *,
+    onward: bool = False,
 ) -> Refined:
     """Σ_k u_k with u_0 = scan(e), u_k = scan(shift(R u_{k−1})): K sweeps towards the fixed point, which is BPTT.
 
     decay None: the Jacobian's own diagonal, and R u is W° times the gates' gradients.
-    beyond_KBS: the onward_KBS of the chunk of time that follows: chunks give what the whole window does."""
+    beyond_KBS: the onward_KBS of the chunk of time that follows: chunks give what the whole window does.
+    onward: is it wanted of this one?"""
     one_pass = _pass_by(backend_for(backend, window.cell, error_TBS))
     weight_RK = window.weight_hh_RK
     if decay_NND is None and sweeps:
         weight_RK = window.weights_beside_the_diagonal()
     beyond = (None,) * (sweeps + 1) if beyond_KBS is None else beyond_KBS
     done = one_pass(window, decay_NND, error_TBS, carry_BS=beyond[0], last=sweeps == 0)
-    increments, onward = [done.increment_B], [done.carry_BS]
+    norms, flows_on = [done.increment_B], [done.carry_BS]
     for sweep in range(1, sweeps + 1):
         flow_TBD = window.through(done.gates_TBR, weight_RK)
-        past = _past_the_scan(window, flow_TBD[0], done)
+        past = _past_the_scan(window, flow_TBD[0], done) if onward else 0
         done = one_pass(window, decay_NND, error_TBS, flow_TBD, done, beyond[sweep], last=sweep == sweeps)
-        increments.append(done.increment_B)
-        onward.append(done.carry_BS + past)
+        norms.append(done.increment_B)
+        if onward:
+            flows_on.append(done.carry_BS + past)
     assert done.inputs_TBR is not None
     solved = Solved(done.delta_TBS, done.gates_TBR, done.inputs_TBR)
-    return Refined(solved, torch.stack(increments).double(), done.total_B.double(), torch.stack(onward))
+    return Refined(solved, torch.stack([*norms, done.total_B]).double(), torch.stack(flows_on) if onward else None)
 
 
 def _past_the_scan(window: Window, flow_BD: Tensor, before: Pass) -> Tensor:
@@ -132,8 +135,9 @@ def _op(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     window = Window.checked(cell, states, saved, weight_hh, error, reset)
     _check(window, error, decay, beyond, refinements)
-    done = refine(window, error, decay, refinements, backend, beyond)
-    return *done.solved.apart(), done.increments_KB, done.total_B.clone(), done.onward_KBS
+    done = refine(window, error, decay, refinements, backend, beyond, onward=True)
+    assert done.onward_KBS is not None
+    return *done.solved.apart(), done.norms_KB[:-1].clone(), done.norms_KB[-1].clone(), done.onward_KBS
 
 
 @_op.register_fake

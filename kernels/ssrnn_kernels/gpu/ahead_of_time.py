@@ -39,7 +39,8 @@ class Build:
     constants: Mapping[str, Any]
     any_number: Collection[str]
     options: Mapping[str, int]
-    head_size: int | None = None  # of a kernel that keeps a head's weights on the chip
+    head_size: int | None = None  # of a kernel that keeps a head's weights on one multiprocessor
+    archs: Collection[str] = tuple(TARGETS)  # for which it is
 
     @property
     def name(self) -> str:

@@ -11,16 +11,20 @@ import triton
 import triton.language as tl
 
 from ssrnn_kernels.backends import MOST_HEAD_SIZE_BEFORE_SM90, MOST_HEAD_SIZE_OF_AMD
+from ssrnn_kernels.cell import Shape
 from ssrnn_kernels.cells import CELLS
 from ssrnn_kernels.feedback_scan.triton import BLOCK_D as SCAN_BLOCK_D
+from ssrnn_kernels.feedback_scan.triton import CHUNK_STAGES, feedback_scan_kernel
 from ssrnn_kernels.feedback_scan.triton import NUM_WARPS as SCAN_WARPS
 from ssrnn_kernels.feedback_scan.triton import STAGES as SCAN_STAGES
-from ssrnn_kernels.feedback_scan.triton import feedback_scan_kernel
 from ssrnn_kernels.fused_bptt.triton import bptt_kernel
+from ssrnn_kernels.fused_bptt.triton_spread import spread_bptt_kernel
 from ssrnn_kernels.fused_feedback.triton import BLOCK_D, MOST_REGISTERS, NUM_WARPS, STAGES, feedback_pass_kernel
 from ssrnn_kernels.fused_recurrence.triton import recurrence_kernel
-from ssrnn_kernels.gpu.ahead_of_time import TARGETS, Build, Usage, usage_of
-from ssrnn_kernels.gpu.triton import BLOCK_B, HEAD_WARPS, block_of_head, device_functions
+from ssrnn_kernels.fused_recurrence.triton_spread import spread_recurrence_kernel
+from ssrnn_kernels.gpu.ahead_of_time import SHARED_BYTES, TARGETS, Build, Usage, usage_of
+from ssrnn_kernels.gpu.spread import BACKWARD, FORWARD, Chip, spread_over
+from ssrnn_kernels.gpu.triton import BLOCK_B, FORWARD_WARPS, backward_warps, block_of_head, device_functions
 
 SCAN_DTYPES = [  # of errors and decays
     ("fp32", "fp32"), ("bf16", "fp32"), ("bf16", "bf16"), ("fp16", "fp32"), ("fp16", "fp16"), ("fp64", "fp64"),
@@ -32,6 +36,12 @@ PASSES = {  # selective, first, last
     "constant, between": (False, False, False),
 }
 PASS_DTYPES = ("fp32", "bf16")
+SPREADS = [(256, 16), (768, 16), (1024, 16), (768, 64)]  # units a head, sequences
+CHIPS = {  # A100, H100, B200
+    "sm_80": Chip(108, SHARED_BYTES["sm_80"]),
+    "sm_90": Chip(132, SHARED_BYTES["sm_90"]),
+    "sm_100": Chip(148, SHARED_BYTES["sm_100"]),
+}
 HEADS = [("bf16", 16), ("bf16", 32), ("bf16", 64), ("bf16", 128), ("fp32", 32)]
 
 
@@ -43,7 +53,7 @@ def scan_build(
     summed = "fp64" if error == "fp64" else "fp32"
     constants: dict[str, Any] = {
         "COUPLED": coupled, "VARIES": varies, "TYPE": getattr(tl, summed.replace("fp", "float")),
-        "BLOCK_D": SCAN_BLOCK_D, "STAGES": SCAN_STAGES,
+        "BLOCK_D": SCAN_BLOCK_D, "STAGES": CHUNK_STAGES if sums_up else SCAN_STAGES,
         **dict.fromkeys(("error_d", "decay_d", "next_d", "delta_d"), 1),
         **({} if options else {"reset": None}),
         **({} if options and not sums_up else {"delta_next": None}),
@@ -104,14 +114,40 @@ def head_build(op: str, cell_name: str, dtype: str, head_size: int) -> Build:
     if op == "fused_bptt":
         kernel = bptt_kernel
         constants |= {"BACK": functions.back, **({} if functions.inputs_differ else {"inputs": None})}
+        warps = backward_warps(block_of_head(head_size), 2 if dtype == "bf16" else 4)
     else:
-        kernel = recurrence_kernel
+        kernel, warps = recurrence_kernel, FORWARD_WARPS
         constants |= {"STEP": functions.step, "SAVES": True}
     any_number = {"n_steps", "n_batch"}
     types = dict.fromkeys(kernel.arg_names, f"*{dtype}") | {"reset": "*i1"}
     types |= dict.fromkeys((*any_number, "d", "head_size"), "i32")
     what = f"{cell_name}, heads of {head_size}"
-    return Build(op, what, dtype, kernel, types, constants, any_number, {"num_warps": HEAD_WARPS}, head_size)
+    return Build(op, what, dtype, kernel, types, constants, any_number, {"num_warps": warps}, head_size)
+
+
+def spread_build(op: str, cell_name: str, head_size: int, n_batch: int) -> Build:
+    """The same, in bf16, of a head spread over an H100's multiprocessors, and of GPUs that spread it alike."""
+    cell, functions = CELLS[cell_name], device_functions(CELLS[cell_name])
+    shape, tiles = Shape(len(cell.GATES), cell.N_STATES, 1, head_size), BACKWARD if op == "fused_bptt" else FORWARD
+    placed = {arch: spread_over(chip, shape, n_batch, tiles) for arch, chip in CHIPS.items()}
+    spread = placed["sm_90"]
+    assert spread is not None, f"{cell_name}: {head_size} units do not spread"
+    constants = spread.constants(shape)
+    options = {name: constants.pop(name) for name in list(constants) if name.islower()}
+    constants |= {"GATES": shape.n_gates, "STATES": shape.n_states, "SAVED": cell.N_SAVED}
+    if op == "fused_bptt":
+        kernel = spread_bptt_kernel
+        constants |= {"BACK": functions.back, "AT_ONCE": spread.gates_at_once}
+        constants |= {} if functions.inputs_differ else {"inputs": None}
+    else:
+        kernel = spread_recurrence_kernel
+        constants |= {"STEP": functions.step, "SUM": functions.sum, "SAVES": True}
+    any_number = {name for name in kernel.arg_names if name.startswith(("n_", "first_", "end_"))}
+    types = dict.fromkeys(kernel.arg_names, "*bf16") | {"reset": "*i1", "arrived": "*i32"}
+    types |= {"beside": "*fp32"} if op == "fused_bptt" else {}
+    types |= dict.fromkeys((*any_number, "d", "head_size"), "i32")
+    what, archs = f"{cell_name}, {head_size} units spread, batch {n_batch}", [a for a in placed if placed[a] == spread]
+    return Build(op, what, "bf16", kernel, types, constants, any_number, options, archs=archs)
 
 
 def all_builds() -> Iterator[Build]:
@@ -127,19 +163,20 @@ def all_builds() -> Iterator[Build]:
     yield from (pass_build(cell, which, dtype) for cell in CELLS for which in PASSES for dtype in PASS_DTYPES)
     for op in ("fused_recurrence", "fused_bptt"):
         yield from (head_build(op, cell, *head) for cell in CELLS for head in HEADS)
+        yield from (spread_build(op, cell, *sizes) for cell in CELLS for sizes in SPREADS)
 
 
 def serves(build: Build, arch: str) -> bool:
     """Does the choice of a backend give this build to such a GPU? (backends.py)"""
     most = {"sm_80": MOST_HEAD_SIZE_BEFORE_SM90, "gfx942": MOST_HEAD_SIZE_OF_AMD}.get(arch)
-    return build.head_size is None or most is None or build.head_size <= most
+    return arch in build.archs and (build.head_size is None or most is None or build.head_size <= most)
 
 
 def table() -> Iterator[str]:
     """Markdown, line by line: registers a thread and, where there is any, shared memory."""
     yield "# What the Triton kernels take of a GPU\n"
     yield f"Compiled ahead of time by Triton {triton.__version__}, without a GPU: `python -m ssrnn_kernels.gpu.builds`."
-    yield "Registers a thread; kB of shared memory a program. Nothing is spilled. `–`: not given to such a GPU.\n"
+    yield "Registers a thread; kB of shared memory a program. `–`: not given to such a GPU, or it spreads otherwise.\n"
     yield f"| op | variant | type | {' | '.join(TARGETS)} |"
     yield "|---|---|---|" + "---|" * len(TARGETS)
     for build in all_builds():

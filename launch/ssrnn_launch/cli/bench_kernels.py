@@ -1,4 +1,4 @@
-"""`ssrnn bench kernels|parallel`: the kernels beside the ways that they replace. Adds to bench.py's commands."""
+"""`ssrnn bench kernels|parallel|wavefront`: the kernels beside the ways that they replace; commands of bench.py."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,6 +59,10 @@ def kernels(
     torch.set_num_threads(threads)
     roofs = {each: ceilings(here, each) for each in dtype}
     rows: list[dict[str, Any]] = []
+    results = {
+        "what": "ssrnn bench kernels", **described_machine(), **_described_device(here), "repeats": repeats,
+        "ceilings": {name: vars(each) for name, each in roofs.items()}, "rows": rows,
+    }  # fmt: skip
     for case in (
         Case(one_cell, *one_shape, one_heads, one_dtype, here)
         for one_dtype in dtype
@@ -71,19 +75,15 @@ def kernels(
         output.note(f"{case.cell}, B {case.n_batch}, T {case.n_steps}, d {case.d}, heads {case.n_heads}, {case.dtype}")
         mine = [{**vars(case), **vars(timing)} for timing in measure(case, repeats, flashrnn or ())]
         rows += mine
+        if out is not None:  # after every case, so that a run that is ended loses one at most
+            write_json_atomic(out, results)
         if not output.as_json():
             output.table(
                 ["op", "by", "ms", "×", "GB/s", "of copy", "GFLOP/s", "of products"],
                 [_kernel_row(row, roofs[case.dtype]) for row in mine],
             )
-    results = {
-        "what": "ssrnn bench kernels", **described_machine(), **_described_device(here), "repeats": repeats,
-        "ceilings": {name: vars(each) for name, each in roofs.items()}, "rows": rows,
-    }  # fmt: skip
     if picture is not None:
         draw_roofline([row for row in rows if row["dtype"] == dtype[0]], roofs[dtype[0]], picture)
-    if out is not None:
-        write_json_atomic(out, results)
     if output.as_json():
         output.emit_json(results)
 
@@ -157,3 +157,61 @@ def parallel(
             for each in found
         ],
     )
+
+
+@app.command()
+def wavefront(
+    cell: Annotated[str, typer.Option(help="A cell.")] = "gru",
+    shape: Annotated[list[str], typer.Option(help="Batch,time,width; may be repeated.")] = ["16,256,256", "8,256,512"],  # noqa: B006
+    layers: Annotated[int, typer.Option(min=1, help="Blocks of the model.")] = 6,
+    heads: Annotated[int, typer.Option(min=1, help="Heads.")] = 1,
+    chunks: Annotated[list[int], typer.Option(min=2, help="Chunks of time; may be repeated.")] = [2, 4, 8, 16],  # noqa: B006
+    threads: Annotated[int, typer.Option(min=2, help="CPU threads.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="Write the results to this JSON file, too.")] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Run a model's blocks over chunks of time in waves, a core each, beside one block after another on all cores.
+
+    Forward and backward, selective with one sweep. Waves that are not the blocks' own numbers are not timed.
+
+    Example: ssrnn bench wavefront --shape 8,256,512 --layers 6
+    """
+    shapes = [parsed_shape(text) for text in shape]
+    import torch
+
+    from ssrnn_dist.bench.machine import described_machine
+    from ssrnn_dist.bench.waves import measure
+    from ssrnn_dist.config.model import ModelConfig
+    from ssrnn_dist.files import write_json_atomic
+    from ssrnn_dist.problems import user_error
+    from ssrnn_kernels.cells import CELLS
+
+    known("--cell", [cell], CELLS)
+    torch.set_num_threads(threads)
+    rows: list[dict[str, Any]] = []
+    results = {"what": "ssrnn bench wavefront", **described_machine(), "repeats": repeats, "rows": rows}
+    for n_batch, n_steps, d in shapes:
+        if d % heads:
+            raise user_error("--heads", f"{heads}", f"what divides the width {d} without a rest is allowed")
+        output.note(f"{cell}, {layers} layers, B {n_batch}, T {n_steps}, d {d}, heads {heads}")
+        config = ModelConfig(vocab_size=256, d_model=d, n_layers=layers, cell=cell, n_heads=heads)
+        about = {"cell": cell, "n_layers": layers, "n_batch": n_batch, "n_steps": n_steps, "d": d, "n_heads": heads}
+        mine = [about | vars(timing) for timing in measure(config, n_batch, n_steps, chunks, repeats)]
+        rows += mine
+        if out is not None:
+            write_json_atomic(out, results)
+        if not output.as_json():
+            output.table(
+                ["chunks", "forward ms", "×", "forward and backward ms", "×"],
+                [
+                    [
+                        str(row["n_chunks"]), f"{1000 * row['forward_seconds']:.0f}", f"{row['forward_ratio']:.2f}",
+                        f"{1000 * row['seconds']:.0f}", f"{row['ratio']:.2f}",
+                    ]
+                    for row in mine
+                ],
+            )  # fmt: skip
+    if output.as_json():
+        output.emit_json(results)

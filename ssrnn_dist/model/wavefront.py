@@ -1,0 +1,198 @@
+"""Blocks over chunks of time in waves: block l runs chunk c once block l − 1 has and it has run chunk c − 1 itself.
+
+So a model of L blocks and C chunks is L + C − 1 chunks deep, not L · C, and what does not wait for one another runs on
+threads of its own, each on one core. The way back mirrors it. Imports torch. T time, B batch, D width, S state."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from threading import Event, Lock
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssrnn_dist.feedback.once import refuse_double_backward
+
+
+def wavefront(
+    blocks: Sequence[nn.Module],
+    x_TBD: Tensor,
+    states: Sequence[Tensor],
+    reset_BT: Tensor | None,
+    n_chunks: int,
+    n_threads: int,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """What the blocks make of a window one after another, chunk by chunk, and each block's state after it.
+
+    blocks: with a method `chunk` (language_model.Block).  states: (B, S) a block.  n_threads: 1 goes in order, to the
+    same bits.  Differentiable once, in x, the states and the blocks' parameters; on a CPU."""
+    parameters = [parameter for block in blocks for parameter in block.parameters() if parameter.requires_grad]
+    run = _Run(list(blocks), len(x_TBD), reset_BT, n_chunks, n_threads)
+    x_TBD, *new_states = _Wavefront.apply(run, x_TBD, *states, *parameters)
+    return x_TBD, tuple(new_states)
+
+
+def edges(n_steps: int, n_chunks: int) -> list[tuple[int, int]]:
+    """(first, end) of chunks of equal length, the last perhaps shorter."""
+    if n_steps < 1 or n_chunks < 1:
+        raise ValueError(f"{n_steps} steps in {n_chunks} chunks; allowed: 1 or more of each")
+    size = -(-n_steps // n_chunks)
+    return [(first, min(first + size, n_steps)) for first in range(0, n_steps, size)]
+
+
+@dataclass
+class _Cell:
+    """A block on a chunk: the leaves of its own small graph, and what it gave."""
+
+    x_TBD: Tensor
+    state_BS: Tensor
+    before_KBS: Tensor | None
+    outputs: tuple[Tensor, Tensor, Tensor]  # x, state, and what hangs chunks together
+
+
+class _Run:
+    """The blocks' chunks of one window, forward and back."""
+
+    def __init__(
+        self, blocks: list[nn.Module], n_steps: int, reset_BT: Tensor | None, n_chunks: int, n_threads: int
+    ) -> None:
+        self.blocks, self.reset_BT, self.n_threads = blocks, reset_BT, n_threads
+        self.chunks = edges(n_steps, n_chunks)
+        self.cells: dict[tuple[int, int], _Cell] = {}
+
+    def forward(self, x_TBD: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        n_blocks, n_chunks = len(self.blocks), len(self.chunks)
+
+        def one(block: int, chunk: int) -> None:
+            first, end = self.chunks[chunk]
+            x = x_TBD[first:end] if block == 0 else self.cells[block - 1, chunk].outputs[0]
+            before = None if chunk == 0 else self.cells[block, chunk - 1].outputs
+            leaves = x.detach().requires_grad_(), (states[block] if before is None else before[1]).detach()
+            token = None if before is None else before[2].detach().requires_grad_()
+            reset_BT = None if self.reset_BT is None else self.reset_BT[:, first:end]
+            with torch.enable_grad():
+                outputs = self.blocks[block].chunk(leaves[0], leaves[1].requires_grad_(), reset_BT, token)
+            self.cells[block, chunk] = _Cell(*leaves, token, outputs)
+
+        in_waves(n_blocks, n_chunks, one, self.n_threads)
+        after = torch.cat([self.cells[n_blocks - 1, chunk].outputs[0].detach() for chunk in range(n_chunks)])
+        return after, [self.cells[block, n_chunks - 1].outputs[1].detach() for block in range(n_blocks)]
+
+    def backward(
+        self, grad_x_TBD: Tensor, grad_states: Sequence[Tensor | None]
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Gradients of x, of the states and of the parameters, block by block; each sum goes from the last chunk on."""
+        n_blocks, n_chunks = len(self.blocks), len(self.chunks)
+        to_x: dict[tuple[int, int], Tensor] = {}
+        to_before: dict[int, tuple[Tensor | None, Tensor | None]] = {}
+        sums: list[list[Tensor | None]] = [[] for _ in self.blocks]
+
+        def one(back_block: int, back_chunk: int) -> None:
+            block, chunk = n_blocks - 1 - back_block, n_chunks - 1 - back_chunk
+            cell, (first, end) = self.cells.pop((block, chunk)), self.chunks[chunk]
+            from_x = grad_x_TBD[first:end] if block == n_blocks - 1 else to_x.pop((block + 1, chunk))
+            from_state, from_token = (grad_states[block], None) if chunk == n_chunks - 1 else to_before[block]
+            parameters = [each for each in self.blocks[block].parameters() if each.requires_grad]
+            leaves = [cell.x_TBD, cell.state_BS, *([] if cell.before_KBS is None else [cell.before_KBS]), *parameters]
+            given = [
+                pair for pair in zip(cell.outputs, (from_x, from_state, from_token), strict=True) if pair[1] is not None
+            ]
+            outputs, gradients = zip(*given, strict=True)
+            found = torch.autograd.grad(outputs, leaves, gradients, allow_unused=True)
+            to_x[block, chunk] = found[0]
+            to_before[block] = found[1], None if cell.before_KBS is None else found[2]
+            ours = found[len(leaves) - len(parameters) :]
+            sums[block] = [_sum(*pair) for pair in zip(sums[block] or [None] * len(ours), ours, strict=True)]
+
+        in_waves(n_blocks, n_chunks, one, self.n_threads)
+        grad_x = torch.cat([to_x[0, chunk] for chunk in range(n_chunks)])
+        return grad_x, [to_before[block][0] for block in range(n_blocks)], [each for block in sums for each in block]
+
+
+def _sum(so_far: Tensor | None, more: Tensor | None) -> Tensor | None:
+    if so_far is None or more is None:
+        return more if so_far is None else so_far
+    return so_far.add_(more)
+
+
+class _Wavefront(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, run: _Run, x_TBD: Tensor, *states_and_parameters: Tensor) -> tuple[Tensor, ...]:
+        n_blocks = len(run.blocks)
+        x_TBD, states = run.forward(x_TBD, states_and_parameters[:n_blocks])
+        ctx.run = run
+        return x_TBD, *states
+
+    @staticmethod
+    def backward(ctx: Any, grad_x_TBD: Tensor, *grad_states: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_double_backward()
+        if not ctx.run.cells:
+            raise RuntimeError("a wavefront's backward runs once: what it needs is gone; retain_graph does not keep it")
+        grad_x, to_states, to_parameters = ctx.run.backward(grad_x_TBD, grad_states)
+        return None, grad_x, *to_states, *to_parameters
+
+
+def in_waves(n_blocks: int, n_chunks: int, one: Callable[[int, int], None], n_threads: int) -> None:
+    """one(block, chunk) for all, each after (block − 1, chunk) and (block, chunk − 1); the first error ends it."""
+    with one_core_each():
+        if n_threads == 1:
+            for block in range(n_blocks):
+                for chunk in range(n_chunks):
+                    one(block, chunk)
+        else:
+            _Waves(n_blocks, n_chunks, one, _pool(n_threads)).run()
+
+
+class _Waves:
+    """The tasks of one call, handed to a pool as they become ready."""
+
+    def __init__(self, n_blocks: int, n_chunks: int, one: Callable[[int, int], None], pool: ThreadPoolExecutor) -> None:
+        self.one, self.pool, self.last = one, pool, (n_blocks - 1, n_chunks - 1)
+        self.waits_for = {(b, c): (b > 0) + (c > 0) for b in range(n_blocks) for c in range(n_chunks)}
+        self.lock, self.ended, self.errors = Lock(), Event(), list[BaseException]()
+        self.autocast = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")  # which torch keeps by thread
+
+    def run(self) -> None:
+        self.pool.submit(self._run, 0, 0)
+        self.ended.wait()
+        if self.errors:
+            raise self.errors[0]
+
+    def _run(self, block: int, chunk: int) -> None:
+        enabled, dtype = self.autocast
+        try:
+            with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+                self.one(block, chunk)
+        except BaseException as error:
+            self.errors.append(error)
+        if self.errors or (block, chunk) == self.last:
+            self.ended.set()
+            return
+        for after in self._ready_after(block, chunk):
+            self.pool.submit(self._run, *after)
+
+    def _ready_after(self, block: int, chunk: int) -> list[tuple[int, int]]:
+        with self.lock:
+            after = [place for place in ((block, chunk + 1), (block + 1, chunk)) if place in self.waits_for]
+            for place in after:
+                self.waits_for[place] -= 1
+            return [place for place in after if not self.waits_for[place]]
+
+
+@contextmanager
+def one_core_each() -> Iterator[None]:
+    """torch on one thread, here and in threads that start meanwhile: its number is the process's and the thread's."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@cache
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_threads, "wavefront")

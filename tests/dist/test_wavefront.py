@@ -1,0 +1,127 @@
+"""Blocks over chunks of time in waves: the same gradients as over the whole window, and the same bits as in order."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from ssrnn_dist.config.model import FeedbackConfig, ModelConfig
+from ssrnn_dist.model.language_model import LanguageModel
+from ssrnn_dist.model.wavefront import edges, wavefront
+
+RULES = {
+    "exact": FeedbackConfig(kind="exact"),
+    "truncated": FeedbackConfig(kind="truncated"),
+    "stationary": FeedbackConfig(kind="stationary", decay=0.9),
+    "selective": FeedbackConfig(refinements=0),
+    "selective + 2": FeedbackConfig(refinements=2),
+}
+
+
+def model_of(rule: FeedbackConfig, cell: str = "gru", n_layers: int = 3, d: int = 8) -> LanguageModel:
+    config = ModelConfig(vocab_size=5, d_model=d, n_layers=n_layers, cell=cell, feedback=rule, mlp_ratio=2)
+    return LanguageModel(config)
+
+
+def drawn(model: LanguageModel, n_steps: int, n_batch: int, seed: int) -> tuple[Tensor, list[Tensor], Tensor]:
+    """x, states and resets, in the model's type."""
+    generator = torch.Generator().manual_seed(seed)
+    dtype = model.norm.weight.dtype
+    sizes = [layer.state_size for layer in model.recurrent_layers]
+    x = torch.randn(n_steps, n_batch, model.config.d_model, generator=generator).to(dtype)
+    states = [torch.randn(n_batch, size, generator=generator).to(dtype) for size in sizes]
+    return x, states, torch.rand(n_batch, n_steps, generator=generator) < 0.1
+
+
+def everything(model: LanguageModel, x: Tensor, states: list[Tensor], reset: Tensor, how: tuple[int, int] | None) -> list[Tensor]:
+    """Outputs and every gradient: block by block (None), or by so many chunks and threads."""
+    x, states = x.clone().requires_grad_(), [each.clone().requires_grad_() for each in states]
+    if how is None:
+        y, after = x, []
+        for block, state in zip(model.blocks, states, strict=True):
+            y, new_state = block(y, state, reset)
+            after.append(new_state)
+    else:
+        y, after = wavefront(list(model.blocks), x, states, reset, *how)
+    weigh = torch.cos(torch.arange(y.numel(), dtype=y.dtype)).view_as(y)
+    total = (y * weigh).sum() + sum(each.sum() for each in after)
+    return [y.detach(), *(each.detach() for each in after), *torch.autograd.grad(total, [x, *states, *model.blocks.parameters()])]
+
+
+@pytest.mark.parametrize("name", RULES)
+@given(
+    st.integers(1, 14), st.integers(1, 4), st.integers(1, 6), st.integers(1, 3), st.sampled_from(["gru", "lstm"]), st.integers(0, 99)
+)
+@settings(max_examples=12, deadline=None)
+def test_waves_are_the_blocks_over_the_whole_window(
+    name: str, n_steps: int, n_batch: int, n_chunks: int, n_layers: int, cell: str, seed: int
+) -> None:
+    model = model_of(RULES[name], cell, n_layers).double()
+    given_ = drawn(model, n_steps, n_batch, seed)
+    whole, waves = (everything(model, *given_, how) for how in (None, (n_chunks, 2)))
+    for ours, wanted in zip(waves, whole, strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_two_threads_give_the_bits_of_one(name: str) -> None:
+    model = model_of(RULES[name], d=64)
+    given_ = drawn(model, 40, 3, 1)
+    in_order = everything(model, *given_, (5, 1))
+    for _ in range(3):
+        assert all(torch.equal(*pair) for pair in zip(everything(model, *given_, (5, 2)), in_order, strict=True))
+    assert torch.get_num_threads() > 0
+
+
+def test_autocast_holds_on_every_thread() -> None:
+    model = model_of(RULES["selective"], d=32)
+    given_ = drawn(model, 12, 2, 1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        waves, in_order = (everything(model, *given_, (3, n_threads)) for n_threads in (2, 1))
+        single = everything(model, *given_, None)
+    assert all(torch.equal(*pair) for pair in zip(waves, in_order, strict=True))
+    assert (waves[0] - single[0]).norm() <= 1e-2 * single[0].norm()
+
+
+def test_sweeps_that_grow_in_a_chunk_are_left_out_there() -> None:
+    """The gradient stays finite, and the layer's own bits on one thread and on two."""
+    model = model_of(FeedbackConfig(refinements=8), n_layers=1, d=16)
+    with torch.no_grad():
+        model.recurrent_layers[0].weight_hh.mul_(12)
+    given_ = drawn(model, 60, 3, 1)
+    with pytest.warns(UserWarning, match="refinement grows"):
+        waves, in_order = (everything(model, *given_, (3, n_threads)) for n_threads in (2, 1))
+    assert all(each.isfinite().all() for each in waves)
+    assert all(torch.equal(*pair) for pair in zip(waves, in_order, strict=True))
+
+
+def test_auto_is_refused_and_the_first_error_ends_it() -> None:
+    model = model_of(FeedbackConfig(refinements="auto"))
+    given_ = drawn(model, 12, 2, 1)
+    with pytest.raises(ValueError, match="refinements: auto does not go by chunks of time; allowed: exact, truncated"):
+        everything(model, *given_, (3, 2))
+
+    class Broken(nn.Module):
+        def chunk(self, x_TBD: Tensor, *_: object) -> tuple[Tensor, ...]:
+            raise RuntimeError("a block that cannot")
+
+    with pytest.raises(RuntimeError, match="a block that cannot"):
+        wavefront([*model.blocks, Broken()], given_[0], [*given_[1], given_[1][0]], None, 3, 2)
+
+
+def test_it_goes_back_once() -> None:
+    model = model_of(RULES["exact"])
+    x, states, _ = drawn(model, 6, 2, 1)
+    y, _ = wavefront(list(model.blocks), x.requires_grad_(), states, None, 2, 2)
+    y.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="a wavefront's backward runs once"):
+        y.sum().backward()
+
+
+def test_chunks_are_of_equal_length() -> None:
+    assert edges(10, 4) == [(0, 3), (3, 6), (6, 9), (9, 10)]
+    assert edges(3, 8) == [(0, 1), (1, 2), (2, 3)]
+    for n_steps, n_chunks in ((0, 2), (4, 0)):
+        with pytest.raises(ValueError, match="allowed: 1 or more of each"):
+            edges(n_steps, n_chunks)
