@@ -4,6 +4,7 @@ Imports torch and the model. Refuses to time a wave that is wrong. T time, B bat
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ def measure(config: ModelConfig, n_batch: int, n_steps: int, chunks: list[int], 
         states = model.zero_state(n_batch)
         if n_chunks == 1:
             return lambda x_TBD: _in_order(model, x_TBD)
-        return lambda x_TBD: wavefront(list(model.blocks), x_TBD, states, None, n_chunks, n_threads)[0]
+        return lambda x_TBD: wavefront(model.blocks_in_order, x_TBD, states, None, n_chunks, n_threads)[0]
 
     whole = _gradients(model, forward(1, n_threads), x, weigh)
     for n_chunks in chunks:
@@ -55,8 +56,8 @@ def measure(config: ModelConfig, n_batch: int, n_steps: int, chunks: list[int], 
     runs: dict[tuple[int, bool], Callable[[], object]] = {}
     for n_chunks in (1, *chunks):
         run = forward(n_chunks, n_threads)
-        runs[n_chunks, True] = lambda run=run: _gradients(model, run, x, weigh)
-        runs[n_chunks, False] = lambda run=run: run(x)
+        runs[n_chunks, True] = partial(_gradients, model, run, x, weigh)
+        runs[n_chunks, False] = partial(run, x)
     seconds = in_turn(runs, repeats)
     for n_chunks in (1, *chunks):
         both, ahead = seconds[n_chunks, True], seconds[n_chunks, False]

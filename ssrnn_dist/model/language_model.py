@@ -71,6 +71,10 @@ class LanguageModel(nn.Module):
                 nn.init.zeros_(branch.bias)
 
     @property
+    def blocks_in_order(self) -> list[Block]:
+        return [module for module in self.blocks if isinstance(module, Block)]
+
+    @property
     def recurrent_layers(self) -> list[RecurrentLayer]:
         return [module for module in self.modules() if isinstance(module, RecurrentLayer)]
 

@@ -101,8 +101,8 @@ class RecurrentLayer(nn.Module):
         inputs_TBR = F.linear(x_BTD.transpose(0, 1), self.weight_ih, self.bias_ih)
         if state_BS is None:
             state_BS = inputs_TBR.new_zeros(x_BTD.shape[0], self.state_size)
-        weights = (each.to(inputs_TBR.dtype) for each in (self.weight_hh, self.bias_hh, state_BS))
-        return inputs_TBR, *weights, None if reset_BT is None else reset_BT.transpose(0, 1)
+        dtype, reset_TB = inputs_TBR.dtype, None if reset_BT is None else reset_BT.transpose(0, 1)
+        return inputs_TBR, self.weight_hh.to(dtype), self.bias_hh.to(dtype), state_BS.to(dtype), reset_TB
 
     def _check(self, x_BTD: Tensor, state_BS: Tensor | None, reset_BT: Tensor | None) -> None:
         for name, value in (("x_BTD", x_BTD), ("state", state_BS), ("reset_BT", reset_BT)):

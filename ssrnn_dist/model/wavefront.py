@@ -9,16 +9,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from threading import Event, Lock
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import Parameter
 
 from ssrnn_dist.feedback.once import refuse_double_backward
 
 
+class Chunked(Protocol):
+    """A block that runs over a window chunk by chunk (language_model.Block)."""
+
+    def chunk(
+        self, x_TBD: Tensor, state_BS: Tensor | None, reset_BT: Tensor | None, before_KBS: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]: ...
+
+    def parameters(self) -> Iterator[Parameter]: ...
+
+
 def wavefront(
-    blocks: Sequence[nn.Module],
+    blocks: Sequence[Chunked],
     x_TBD: Tensor,
     states: Sequence[Tensor],
     reset_BT: Tensor | None,
@@ -27,12 +38,17 @@ def wavefront(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """What the blocks make of a window one after another, chunk by chunk, and each block's state after it.
 
-    blocks: with a method `chunk` (language_model.Block).  states: (B, S) a block.  n_threads: 1 goes in order, to the
-    same bits.  Differentiable once, in x, the states and the blocks' parameters; on a CPU."""
-    parameters = [parameter for block in blocks for parameter in block.parameters() if parameter.requires_grad]
-    run = _Run(list(blocks), len(x_TBD), reset_BT, n_chunks, n_threads)
+    states: (B, S) a block.  n_threads: 1 goes in order, to the same bits.
+    Differentiable once, in x, the states and the blocks' parameters; on a CPU. ValueError: no steps or no chunks."""
+    parameters = [parameter for block in blocks for parameter in trained(block)]
+    learns = torch.is_grad_enabled() and any(each.requires_grad for each in (x_TBD, *states, *parameters))
+    run = _Run(list(blocks), len(x_TBD), reset_BT, n_chunks, n_threads, learns)
     x_TBD, *new_states = _Wavefront.apply(run, x_TBD, *states, *parameters)
     return x_TBD, tuple(new_states)
+
+
+def trained(block: Chunked) -> list[Parameter]:
+    return [parameter for parameter in block.parameters() if parameter.requires_grad]
 
 
 def edges(n_steps: int, n_chunks: int) -> list[tuple[int, int]]:
@@ -57,9 +73,15 @@ class _Run:
     """The blocks' chunks of one window, forward and back."""
 
     def __init__(
-        self, blocks: list[nn.Module], n_steps: int, reset_BT: Tensor | None, n_chunks: int, n_threads: int
+        self,
+        blocks: list[Chunked],
+        n_steps: int,
+        reset_BT: Tensor | None,
+        n_chunks: int,
+        n_threads: int,
+        learns: bool,
     ) -> None:
-        self.blocks, self.reset_BT, self.n_threads = blocks, reset_BT, n_threads
+        self.blocks, self.reset_BT, self.n_threads, self.learns = blocks, reset_BT, n_threads, learns
         self.chunks = edges(n_steps, n_chunks)
         self.cells: dict[tuple[int, int], _Cell] = {}
 
@@ -70,11 +92,12 @@ class _Run:
             first, end = self.chunks[chunk]
             x = x_TBD[first:end] if block == 0 else self.cells[block - 1, chunk].outputs[0]
             before = None if chunk == 0 else self.cells[block, chunk - 1].outputs
-            leaves = x.detach().requires_grad_(), (states[block] if before is None else before[1]).detach()
+            state = states[block] if before is None else before[1]
+            leaves = x.detach().requires_grad_(), state.detach().requires_grad_()
             token = None if before is None else before[2].detach().requires_grad_()
             reset_BT = None if self.reset_BT is None else self.reset_BT[:, first:end]
-            with torch.enable_grad():
-                outputs = self.blocks[block].chunk(leaves[0], leaves[1].requires_grad_(), reset_BT, token)
+            with torch.set_grad_enabled(self.learns):
+                outputs = self.blocks[block].chunk(*leaves, reset_BT, token)
             self.cells[block, chunk] = _Cell(*leaves, token, outputs)
 
         in_waves(n_blocks, n_chunks, one, self.n_threads)
@@ -83,7 +106,7 @@ class _Run:
 
     def backward(
         self, grad_x_TBD: Tensor, grad_states: Sequence[Tensor | None]
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    ) -> tuple[Tensor, list[Tensor | None], list[Tensor | None]]:
         """Gradients of x, of the states and of the parameters, block by block; each sum goes from the last chunk on."""
         n_blocks, n_chunks = len(self.blocks), len(self.chunks)
         to_x: dict[tuple[int, int], Tensor] = {}
@@ -95,7 +118,7 @@ class _Run:
             cell, (first, end) = self.cells.pop((block, chunk)), self.chunks[chunk]
             from_x = grad_x_TBD[first:end] if block == n_blocks - 1 else to_x.pop((block + 1, chunk))
             from_state, from_token = (grad_states[block], None) if chunk == n_chunks - 1 else to_before[block]
-            parameters = [each for each in self.blocks[block].parameters() if each.requires_grad]
+            parameters = trained(self.blocks[block])
             leaves = [cell.x_TBD, cell.state_BS, *([] if cell.before_KBS is None else [cell.before_KBS]), *parameters]
             given = [
                 pair for pair in zip(cell.outputs, (from_x, from_state, from_token), strict=True) if pair[1] is not None
@@ -115,7 +138,7 @@ class _Run:
 def _sum(so_far: Tensor | None, more: Tensor | None) -> Tensor | None:
     if so_far is None or more is None:
         return more if so_far is None else so_far
-    return so_far.add_(more)
+    return so_far + more
 
 
 class _Wavefront(torch.autograd.Function):

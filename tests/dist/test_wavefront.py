@@ -125,3 +125,15 @@ def test_chunks_are_of_equal_length() -> None:
     for n_steps, n_chunks in ((0, 2), (4, 0)):
         with pytest.raises(ValueError, match="allowed: 1 or more of each"):
             edges(n_steps, n_chunks)
+
+
+@torch.no_grad()
+def test_without_gradients_nothing_is_kept() -> None:
+    model = model_of(RULES["selective"])
+    x, states, reset = drawn(model, 12, 2, 1)
+    y, after = wavefront(list(model.blocks), x, states, reset, 3, 2)
+    assert not any(each.requires_grad for each in (y, *after))
+    wanted = x
+    for block, state in zip(model.blocks, states, strict=True):
+        wanted, _ = block(wanted, state, reset)
+    torch.testing.assert_close(y, wanted)

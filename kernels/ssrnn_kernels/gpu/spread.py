@@ -75,7 +75,7 @@ def spread_of(values_TB: Tensor, shape: Shape, tiles: tuple[Tile, ...]) -> Sprea
     if values_TB.dtype.itemsize != 2 or torch.version.hip:
         return None
     device = torch.cuda.get_device_properties(values_TB.device)
-    chip = Chip(device.multi_processor_count, device.shared_memory_per_block_optin)
+    chip = Chip(device.multi_processor_count, device.shared_memory_per_block_optin)  # type: ignore[attr-defined]
     return spread_over(chip, shape, values_TB.shape[1], tiles)
 
 

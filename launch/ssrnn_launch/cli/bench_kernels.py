@@ -197,7 +197,14 @@ def wavefront(
             raise user_error("--heads", f"{heads}", f"what divides the width {d} without a rest is allowed")
         output.note(f"{cell}, {layers} layers, B {n_batch}, T {n_steps}, d {d}, heads {heads}")
         config = ModelConfig(vocab_size=256, d_model=d, n_layers=layers, cell=cell, n_heads=heads)
-        about = {"cell": cell, "n_layers": layers, "n_batch": n_batch, "n_steps": n_steps, "d": d, "n_heads": heads}
+        about: dict[str, Any] = {
+            "cell": cell,
+            "n_layers": layers,
+            "n_batch": n_batch,
+            "n_steps": n_steps,
+            "d": d,
+            "n_heads": heads,
+        }
         mine = [about | vars(timing) for timing in measure(config, n_batch, n_steps, chunks, repeats)]
         rows += mine
         if out is not None:
