@@ -17,7 +17,8 @@ BACKENDS = ("auto", "torch", "aten", "compiled", "triton")
 IN_ORDER = {"cpu": ("compiled",), "cuda": ("triton", "aten")}  # of "auto"; torch where none can
 SWITCH = "SSRNN_GPU_KERNELS"  # 0: "auto" leaves a GPU's work to torch
 MOST_HEAD_SIZE = {torch.bfloat16: 128, torch.float16: 128, torch.float32: 32, torch.float64: 16}
-MOST_HEAD_SIZE_BEFORE_SM90 = 64  # the shared memory is smaller
+MOST_HEAD_SIZE_BEFORE_SM90 = 64  # and of all whose shared memory is as small
+LEAST_SHARED_BYTES = 227 * 1024  # of a program, for larger heads
 MOST_HEAD_SIZE_OF_AMD = 32  # gfx942: more would spill
 
 
@@ -89,8 +90,13 @@ def fits_one_multiprocessor(values: Tensor, head_size: int) -> bool:
     most = MOST_HEAD_SIZE[values.dtype]
     if torch.version.hip:
         return head_size <= min(most, MOST_HEAD_SIZE_OF_AMD)
-    before_sm90 = torch.cuda.get_device_capability(values.device) < (9, 0)
-    return head_size <= (min(most, MOST_HEAD_SIZE_BEFORE_SM90) if before_sm90 else most)
+    has_room = shared_bytes(values.device) >= LEAST_SHARED_BYTES
+    return head_size <= (most if has_room else min(most, MOST_HEAD_SIZE_BEFORE_SM90))
+
+
+def shared_bytes(device: torch.device) -> int:
+    """That a program may have on an NVIDIA GPU."""
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin  # type: ignore[attr-defined]
 
 
 @functools.cache

@@ -30,10 +30,8 @@ def spread_bptt_kernel(
     TYPE: tl.constexpr = tl.float32
     TERMS: tl.constexpr = PARTS * BLOCK_K
     arrived += (tl.program_id(1) * tl.num_programs(2) + tl.program_id(2)) * APART
-    units, batch = (
-        tl.program_id(0) * BLOCK_U + tl.arange(0, BLOCK_U),
-        tl.program_id(2) * BLOCK_B + tl.arange(0, BLOCK_B),
-    )
+    units = tl.program_id(0) * BLOCK_U + tl.arange(0, BLOCK_U)
+    batch = tl.program_id(2) * BLOCK_B + tl.arange(0, BLOCK_B)
     first_row, first_unit = tl.program_id(1) * GATES * head_size, tl.program_id(1) * head_size
     known, inside = units < head_size, (batch < n_batch)[:, None] & (units < head_size)[None, :]
     parts = tl.arange(0, PARTS)[:, None, None] * BLOCK_K

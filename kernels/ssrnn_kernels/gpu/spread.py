@@ -5,6 +5,7 @@ all are on the GPU at once, which a cooperative launch sees to."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ssrnn_kernels.backends import shared_bytes
 from ssrnn_kernels.cell import Shape
 from ssrnn_kernels.gpu.triton import INTERPRETED
 
@@ -74,11 +76,11 @@ def spread_of(values_TB: Tensor, shape: Shape, tiles: tuple[Tile, ...]) -> Sprea
     """Of an op on such values on an NVIDIA GPU; None where they do not spread: they are not of 16 bits, or too many."""
     if values_TB.dtype.itemsize != 2 or torch.version.hip:
         return None
-    device = torch.cuda.get_device_properties(values_TB.device)
-    chip = Chip(device.multi_processor_count, device.shared_memory_per_block_optin)  # type: ignore[attr-defined]
-    return spread_over(chip, shape, values_TB.shape[1], tiles)
+    n_multiprocessors = torch.cuda.get_device_properties(values_TB.device).multi_processor_count
+    return spread_over(Chip(n_multiprocessors, shared_bytes(values_TB.device)), shape, values_TB.shape[1], tiles)
 
 
+@cache
 def spread_over(chip: Chip, shape: Shape, n_batch: int, tiles: tuple[Tile, ...]) -> Spread | None:
     """By the first tile that leaves a multiprocessor to each program, and room there; None where none does.
 
