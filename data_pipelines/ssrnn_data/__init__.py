@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ssrnn_data.lanes import deal_lanes
     from ssrnn_data.stream import IGNORED_TARGET, Batch, TokenStream
     from ssrnn_data.tokenizer import TextTokenizer, Utf8Streamer
+    from ssrnn_data.verify import Fault, Verified, verify_corpus
 
 _HOMES = {
     "IGNORED_TARGET": "stream",
@@ -22,13 +23,16 @@ _HOMES = {
     "CorpusIndex": "index",
     "DataError": "errors",
     "EvaluationStream": "evaluation",
+    "Fault": "verify",
     "TextTokenizer": "tokenizer",
     "TokenStream": "stream",
     "Utf8Streamer": "tokenizer",
+    "Verified": "verify",
     "build_corpus": "corpus",
     "deal_lanes": "lanes",
     "inspect_corpus": "inspection",
     "load_tokenizer": "index",
+    "verify_corpus": "verify",
 }
 
 __all__ = [
@@ -37,13 +41,16 @@ __all__ = [
     "CorpusIndex",
     "DataError",
     "EvaluationStream",
+    "Fault",
     "TextTokenizer",
     "TokenStream",
     "Utf8Streamer",
+    "Verified",
     "build_corpus",
     "deal_lanes",
     "inspect_corpus",
     "load_tokenizer",
+    "verify_corpus",
 ]
 
 

@@ -99,7 +99,7 @@ def read_samples(path: Path, *, dtype: str, vocab_size: int, tokens: int) -> Ite
         with path.open("rb") as stream:
             for sample in _tar_samples(path, stream):
                 key = str(sample["__key__"])
-                ids = _decode_ids(sample, f"{path}, sample {key}", wanted, vocab_size)
+                ids = decode_ids(sample, f"{path}, sample {key}", wanted, vocab_size)
                 count += len(ids)
                 yield ids
     except DataError:
@@ -122,7 +122,8 @@ def _tar_samples(path: Path, stream: io.BufferedReader) -> Iterator[dict[str, An
     return samples
 
 
-def _decode_ids(sample: dict[str, Any], where: str, dtype: np.dtype[Any], vocab_size: int) -> np.ndarray:
+def decode_ids(sample: dict[str, Any], where: str, dtype: np.dtype[Any], vocab_size: int) -> np.ndarray:
+    """A sample's ids (N,), read-only, checked; DataError says what is wrong with them, after `where`."""
     data = sample.get(MEMBER)
     if data is None:
         members = ", ".join(name for name in sample if not name.startswith("__"))

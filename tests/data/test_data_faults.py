@@ -1,21 +1,16 @@
 """Damaged corpora: every fault is one line that names the shard, the key and what is allowed."""
 
-import io
-import json
 import shutil
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from damage import Members, edit, members_of, npy, replace_shard, tar_of
 
 from ssrnn_data import CorpusIndex, DataError, EvaluationStream, TokenStream, inspect_corpus
 from ssrnn_data.index import VERSION
-from ssrnn_data.shards import file_sha256
-
-Members = list[tuple[str, bytes]]
 
 
 @pytest.fixture
@@ -23,46 +18,6 @@ def copy(corpus: CorpusIndex, tmp_path: Path) -> Path:
     """A copy of the small corpus to damage."""
     shutil.copytree(corpus.folder, tmp_path / "copy")
     return tmp_path / "copy"
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Changes index.json."""
-    raw = json.loads((folder / "index.json").read_text())
-    change(raw)
-    (folder / "index.json").write_text(json.dumps(raw))
-
-
-def replace_shard(folder: Path, data: bytes) -> None:
-    """Puts other bytes where the first training shard was, with an index that knows their size and checksum."""
-    path = folder / "train-000000.tar"
-    path.chmod(0o644)
-    path.write_bytes(data)
-
-    def change(raw: dict[str, Any]) -> None:
-        raw["splits"]["train"]["shards"][0] |= {"size_bytes": len(data), "sha256": file_sha256(path)}
-
-    edit(folder, change)
-
-
-def members_of(folder: Path) -> Members:
-    with tarfile.open(folder / "train-000000.tar") as tar:
-        return [(member.name, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
-
-
-def tar_of(members: Members) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=True)
-    return buffer.getvalue()
 
 
 def read_all(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""`ssrnn data build|inspect`: from text to a corpus, and what a corpus holds."""
+"""`ssrnn data build|inspect|verify`: from text to a corpus, and what a corpus holds."""
 
 from pathlib import Path
 from typing import Annotated
@@ -73,6 +73,34 @@ def inspect(
     from ssrnn_data import inspect_corpus
 
     _show(inspect_corpus(index))
+
+
+@app.command()
+def verify(
+    index: Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus's folder or its index.json.")],
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Read all of a corpus and compare it with its index: checksums, counts, every sample. Exit code 1 on a fault.
+
+    A fault is a line: the file, the byte from which on it is bad where that can be told, and what is wrong.
+
+    Example: ssrnn data verify corpora/notes
+    """
+    from ssrnn_data import verify_corpus
+    from ssrnn_launch.progress import counted_progress
+
+    with counted_progress("bytes verified") as progress:
+        found = verify_corpus(index, progress)
+    if output.as_json():
+        output.emit_json({**vars(found), "faults": [vars(fault) for fault in found.faults]})
+    else:
+        for fault in found.faults:
+            output.say(str(fault))
+        ends = f"{len(found.faults)} faults" if found.faults else "all as the index says"
+        output.say(f"{index}: {found.shards:,} shards, {found.tokens:,} tokens, {found.size_bytes:,} bytes: {ends}")
+    if found.faults:
+        raise SystemExit(1)
 
 
 def _show(found: dict) -> None:
