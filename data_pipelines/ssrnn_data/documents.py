@@ -3,19 +3,21 @@
 Memory is bounded for files of any length: a file is read twice, first to validate and hash it, then for its text.
 """
 
+import bz2
 import codecs
 import gzip
 import hashlib
 import json
+import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ssrnn_data.cutting import cut_pieces
-from ssrnn_data.errors import data_error
+from ssrnn_data.errors import DataError, data_error
 from ssrnn_data.sources import SourceFile
 
 OnInvalid = Literal["skip", "replace", "error"]
@@ -23,6 +25,8 @@ BLOCK_BYTES = 1 << 20
 # Zstandard can expand a small block enormously: small blocks in keep the blocks out small.
 _ZSTD_BLOCK_BYTES = 1 << 13
 _NAMES_KEPT = 10
+_OPEN: dict[str | None, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_OPEN[None] = partial(open, mode="rb")
 
 
 @dataclass(frozen=True)
@@ -135,20 +139,22 @@ def _decode(blocks: Iterator[bytes], errors: str) -> Iterator[str]:
 def read_blocks(file: SourceFile) -> Iterator[bytes]:
     """The bytes of a file, decompressed, in blocks; DataError for a damaged archive or a file that can't be read."""
     try:
-        if file.compression == ".gz":
-            with gzip.open(file.path, "rb") as stream:
-                while block := stream.read(BLOCK_BYTES):
-                    yield block
-        elif file.compression == ".zst":
+        if file.compression == ".zst":
             yield from _zstd_blocks(file.path)
-        else:
-            with file.path.open("rb") as stream:
-                while block := stream.read(BLOCK_BYTES):
-                    yield block
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise data_error(file.name, f"a damaged archive ({error})", "a whole .gz or .zst file is allowed") from error
+            return
+        with _OPEN[file.compression](file.path) as stream:
+            while block := stream.read(BLOCK_BYTES):
+                yield block
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        raise _damaged(file, error) from error
     except OSError as error:
+        if error.errno is None:  # bz2's word for it
+            raise _damaged(file, error) from error
         raise data_error(file.name, f"can't be read ({error.strerror})", "a readable file is allowed") from error
+
+
+def _damaged(file: SourceFile, error: Exception) -> DataError:
+    return data_error(file.name, f"a damaged archive ({error})", f"a whole {file.compression} file is allowed")
 
 
 def _zstd_blocks(path: Path) -> Iterator[bytes]:

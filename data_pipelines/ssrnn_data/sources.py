@@ -12,7 +12,7 @@ from pathlib import Path
 from ssrnn_data.errors import DataError, data_error
 
 STDLIB = "stdlib:"
-COMPRESSED_SUFFIXES = (".gz", ".zst")
+COMPRESSED_SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
 JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
 # What a folder is searched for. No .json: it is data more often than text, and a corpus of ours holds some itself.
 _TEXT_NAMES = """
@@ -43,7 +43,7 @@ class SourceFile:
 
     @property
     def compression(self) -> str | None:
-        """ ".gz", ".zst" or None."""
+        """One of COMPRESSED_SUFFIXES, or None."""
         suffix = self.path.suffix.lower()
         return suffix if suffix in COMPRESSED_SUFFIXES else None
 
@@ -88,8 +88,8 @@ def find_sources(sources: Sequence[str]) -> list[SourceFile]:
             raise data_error(
                 source,
                 "no documents found",
-                "a folder is searched for .txt, .md, .rst, .py and other source code, .jsonl, each plain, .gz or .zst; "
-                "name a file itself to take it whatever its suffix",
+                "a folder is searched for .txt, .md, .rst, .py and other source code, .jsonl, each plain, .gz, .zst, "
+                ".bz2 or .xz; name a file itself to take it whatever its suffix",
             )
     return list(found.values())
 

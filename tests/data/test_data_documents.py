@@ -1,7 +1,9 @@
 """What becomes of a file: kept exactly, skipped, replaced, or an error that names file and line."""
 
+import bz2
 import gzip
 import json
+import lzma
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,13 @@ from ssrnn_data.documents import BLOCK_BYTES, Tally, read_documents
 from ssrnn_data.sources import SourceFile
 
 ODD = "\ufeffone\r\ntwo\rthree\x00\u2028 e\u0301 👩\u200d💻\U0010ffff <|endoftext|>"
+
+PACK = {
+    ".gz": gzip.compress,
+    ".zst": zstandard.ZstdCompressor().compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+}
 
 
 def read(path: Path, on_invalid: str = "skip", named: bool = True, field: str = "text") -> tuple[list[str], Tally]:
@@ -26,12 +35,12 @@ def read(path: Path, on_invalid: str = "skip", named: bool = True, field: str = 
 
 
 def write(path: Path, content: bytes) -> Path:
-    packed = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}.get(path.suffix, bytes)
+    packed = PACK.get(path.suffix, bytes)
     path.write_bytes(packed(content))
     return path
 
 
-@pytest.mark.parametrize("suffix", [".txt", ".txt.gz", ".txt.zst"])
+@pytest.mark.parametrize("suffix", [".txt", *(f".txt{packed}" for packed in PACK)])
 @pytest.mark.parametrize("fill", ["", "é" * BLOCK_BYTES, "word 👩‍💻 " * 200_000])
 def test_text_is_kept_exactly_across_blocks(tmp_path: Path, suffix: str, fill: str) -> None:
     texts, tally = read(write(tmp_path / f"a{suffix}", (fill + ODD).encode()))
@@ -40,13 +49,12 @@ def test_text_is_kept_exactly_across_blocks(tmp_path: Path, suffix: str, fill: s
 
 
 def test_several_frames_in_one_archive(tmp_path: Path) -> None:
-    (tmp_path / "a.gz").write_bytes(gzip.compress(b"one ") + gzip.compress(b"two"))
-    pack = zstandard.ZstdCompressor().compress
-    (tmp_path / "a.zst").write_bytes(pack(b"one ") + pack(b"two"))
-    assert read(tmp_path / "a.gz")[0] == read(tmp_path / "a.zst")[0] == ["one two"]
+    for suffix, pack in PACK.items():
+        (tmp_path / f"a{suffix}").write_bytes(pack(b"one ") + pack(b"two"))
+        assert read(tmp_path / f"a{suffix}")[0] == ["one two"], suffix
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("suffix", PACK)
 @pytest.mark.parametrize("damage", ["cut", "foreign"])
 def test_damaged_archives_are_named(tmp_path: Path, suffix: str, damage: str) -> None:
     path = write(tmp_path / f"a.txt{suffix}", bytes(range(128)) * 999)
@@ -87,7 +95,7 @@ def test_empty_files_are_counted_and_a_bom_is_text(tmp_path: Path) -> None:
     assert read(write(tmp_path / "bom.txt", "\ufeff".encode()))[0] == ["\ufeff"]
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson"])
+@pytest.mark.parametrize("suffix", [".jsonl", *(f".jsonl{packed}" for packed in PACK), ".ndjson"])
 def test_json_lines(tmp_path: Path, suffix: str) -> None:
     long = "long " * 500_000
     lines = [json.dumps({"text": ODD}), "", json.dumps({"id": 1, "text": long}, ensure_ascii=False), '{"text": ""}']

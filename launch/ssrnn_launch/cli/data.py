@@ -17,7 +17,9 @@ app = typer.Typer(
 def build(
     sources: Annotated[
         list[str],
-        typer.Argument(help="Files, folders or quoted globs: text, source code, .jsonl; also .gz, .zst; `stdlib:`."),
+        typer.Argument(
+            help="Files, folders or quoted globs: text, source code, .jsonl; also .gz, .zst, .bz2, .xz; `stdlib:`."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The corpus's folder.")],
     vocab_size: Annotated[int, typer.Option(help="Entries of the byte-level BPE tokenizer to train.")] = 4096,
