@@ -18,7 +18,7 @@ def build(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Files, folders or quoted globs: text, source code, .jsonl; also .gz, .zst, .bz2, .xz; `stdlib:`."
+            help="Files, folders or quoted globs: text, source code, .jsonl, also .gz, .zst, .bz2, .xz; `stdlib:`."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The corpus's folder.")],
