@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from ssrnn_data.cutting import cut_pieces
 from ssrnn_data.errors import DataError, data_error
+from ssrnn_data.records import read_records
 from ssrnn_data.sources import SourceFile
 
 OnInvalid = Literal["skip", "replace", "error"]
@@ -63,14 +64,17 @@ class _NotTextError(Exception):
 
 
 def read_documents(file: SourceFile, *, text_field: str, on_invalid: OnInvalid, tally: Tally) -> Iterator[Document]:
-    """The documents of a file: one for each line of JSON lines, else the whole file, exactly as it is.
+    """The documents of a file: a line of JSON lines, a row of a .parquet, a text in a .tar each, else the whole file.
+
+    Texts are kept exactly as they are.
 
     Empty documents are skipped. Invalid UTF-8 (in JSON also a lone surrogate) is skipped, replaced by U+FFFD, or an
     error, as on_invalid says; a file that holds a NUL byte and wasn't named by the user is binary: skipped or an error.
     Raises DataError for a damaged archive, a broken JSON line, a missing field, an unreadable file.
     """
-    if file.is_json_lines:
-        yield from _json_documents(file, text_field, on_invalid, tally)
+    if file.is_json_lines or file.has_records:
+        of_lines_or_records = _json_documents if file.is_json_lines else _recorded_documents
+        yield from of_lines_or_records(file, text_field, on_invalid, tally)
         return
     try:
         document, was_replaced = _survey_text(file, on_invalid)
@@ -194,32 +198,52 @@ def _json_documents(file: SourceFile, text_field: str, on_invalid: OnInvalid, ta
         where = f"{file.name}:{number}"
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
-        if not line.strip():
-            continue
-        try:
-            text, was_replaced = _json_text(line, where, text_field, on_invalid)
-        except _NotTextError as why:
-            if on_invalid == "error":
-                raise data_error(where, why.detail, _allowed_policies()) from None
-            tally.add(why.reason, where)
-            continue
-        if not text:
-            tally.add("empty", where)
-            continue
-        if was_replaced:
-            tally.add("replaced", where)
-        encoded = text.encode("utf-8")
-        yield Document(where, hashlib.sha256(encoded).digest(), len(encoded), partial(cut_pieces, [text]))
+        if line.strip():
+            yield from _document(where, partial(_json_text, line, where, text_field, on_invalid), on_invalid, tally)
+
+
+def _recorded_documents(file: SourceFile, text_field: str, on_invalid: OnInvalid, tally: Tally) -> Iterator[Document]:
+    """Of a file of records (records.py): bytes that are the text, or a JSON object that holds it."""
+    for record in read_records(file, text_field, read_blocks):
+        if record.is_json:
+            read = partial(_json_text, record.data, record.where, text_field, on_invalid)
+        else:
+            read = partial(_text, record.data, on_invalid)
+        yield from _document(record.where, read, on_invalid, tally)
+
+
+def _document(
+    where: str, read: Callable[[], tuple[str, bool]], on_invalid: OnInvalid, tally: Tally
+) -> Iterator[Document]:
+    """The document of a record, or none, which the tally counts. read: its text, and whether anything was replaced."""
+    try:
+        text, was_replaced = read()
+    except _NotTextError as why:
+        if on_invalid == "error":
+            raise data_error(where, why.detail, _allowed_policies()) from None
+        tally.add(why.reason, where)
+        return
+    if not text:
+        tally.add("empty", where)
+        return
+    if was_replaced:
+        tally.add("replaced", where)
+    encoded = text.encode("utf-8")
+    yield Document(where, hashlib.sha256(encoded).digest(), len(encoded), partial(cut_pieces, [text]))
+
+
+def _text(data: bytes, on_invalid: OnInvalid) -> tuple[str, bool]:
+    try:
+        return data.decode("utf-8"), False
+    except UnicodeDecodeError as error:
+        if on_invalid != "replace":
+            raise _NotTextError("invalid_utf8", f"invalid UTF-8 at byte {error.start:,}") from None
+        return data.decode("utf-8", errors="replace"), True
 
 
 def _json_text(line: bytes, where: str, text_field: str, on_invalid: OnInvalid) -> tuple[str, bool]:
     """The text of one JSON line and whether anything in it was replaced."""
-    try:
-        decoded, was_replaced = line.decode("utf-8"), False
-    except UnicodeDecodeError as error:
-        if on_invalid != "replace":
-            raise _NotTextError("invalid_utf8", f"invalid UTF-8 at byte {error.start:,} of the line") from None
-        decoded, was_replaced = line.decode("utf-8", errors="replace"), True
+    decoded, was_replaced = _text(line, on_invalid)
     text = _json_field(decoded, where, text_field)
     try:
         text.encode("utf-8")

@@ -52,6 +52,15 @@ class SourceFile:
         """Whether each line is a JSON object that holds one document."""
         return inner_suffix(self.path) in JSON_LINES_SUFFIXES
 
+    @property
+    def is_parquet(self) -> bool:
+        return self.path.suffix.lower() == ".parquet"
+
+    @property
+    def has_records(self) -> bool:
+        """Whether it holds many documents, read by records.py."""
+        return self.is_parquet or inner_suffix(self.path) == ".tar"
+
 
 def inner_suffix(path: Path) -> str:
     """The suffix without the compression's: notes.md.gz gives .md; lower case."""
@@ -89,7 +98,7 @@ def find_sources(sources: Sequence[str]) -> list[SourceFile]:
                 source,
                 "no documents found",
                 "a folder is searched for .txt, .md, .rst, .py and other source code, .jsonl, each plain, .gz, .zst, "
-                ".bz2 or .xz; name a file itself to take it whatever its suffix",
+                ".bz2 or .xz, and for .parquet; name a file itself to take it whatever its suffix",
             )
     return list(found.values())
 
@@ -103,7 +112,7 @@ def _expand(source: str) -> Iterator[SourceFile]:
     path = Path(source).expanduser()
     try:
         if path.is_dir():
-            yield from _files(_walk(path, TEXT_SUFFIXES | set(JSON_LINES_SUFFIXES), frozenset()), named=False)
+            yield from _files(_walk(path, TEXT_SUFFIXES | {*JSON_LINES_SUFFIXES, ".parquet"}, frozenset()), named=False)
         elif path.exists():
             if not path.is_file():
                 raise data_error(

@@ -18,14 +18,14 @@ def build(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Files, folders or quoted globs: text, source code, .jsonl, also .gz, .zst, .bz2, .xz; `stdlib:`."
+            help="Files, folders, quoted globs: text, code, .jsonl, .tar, each also .gz, .zst, .bz2, .xz; .parquet; `stdlib:`."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The corpus's folder.")],
     vocab_size: Annotated[int, typer.Option(help="Entries of the byte-level BPE tokenizer to train.")] = 4096,
     tokenizer: Annotated[Path | None, typer.Option(help="A tokenizer.json to use in place of training one.")] = None,
     holdout: Annotated[float, typer.Option(help="Fraction of the documents held out for validation.")] = 0.02,
-    text_field: Annotated[str, typer.Option(help="The field of a .jsonl record that holds its text.")] = "text",
+    text_field: Annotated[str, typer.Option(help="The field or column of a record that holds its text.")] = "text",
     seed: Annotated[int, typer.Option(help="Which documents are held out.")] = 0,
     shard_tokens: Annotated[int | None, typer.Option(help="Tokens of a shard; by size where not given.")] = None,
     on_invalid: Annotated[
