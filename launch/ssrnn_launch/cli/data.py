@@ -18,7 +18,7 @@ def build(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Files, folders, quoted globs: text, code, .jsonl, .tar, all also .gz .zst .bz2 .xz; .parquet; `stdlib:`."
+            help="Files, folders, quoted globs: text, code, .jsonl, .tar (also .gz .zst .bz2 .xz), .parquet, `stdlib:`."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The corpus's folder.")],
