@@ -2,6 +2,7 @@
 
 Imports torch, the kernels and solve.py. T time, B batch, R rows of the weights, K units a head, S states·units."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from ssrnn_dist.feedback.once import (
 from ssrnn_dist.feedback.solve import solve_chunk, solve_feedback
 from ssrnn_kernels.cell import Cell
 from ssrnn_kernels.fused_recurrence import Trajectory, recur
-from ssrnn_kernels.window import Window
+from ssrnn_kernels.window import Solved, Window
 
 
 def recurrence(
@@ -54,7 +55,14 @@ def recurrence_of_chunk(
     gradient is what flows back over the edge between two chunks, of the scan and of each sweep. Chunks by BPTT hang
     together by their states alone. The rule decides by the chunk which sweeps grow; `auto` has no rule for chunks."""
     tensors = (inputs_TBR, weight_hh_RK, bias_hh_R, state_BS)
+    _refuse_what_has_no_rule(*tensors)
     return _Chunk.apply(*tensors, reset_TB, before_KBS, cell, feedback)
+
+
+def _refuse_what_has_no_rule(*tensors: Tensor) -> None:
+    refuse_function_transforms()
+    refuse_tracing()
+    refuse_tangents(*tensors)
 
 
 def _run(
@@ -66,10 +74,8 @@ def _run(
     state_BS: Tensor,
     reset_TB: Tensor | None,
 ) -> Tensor:
-    refuse_function_transforms()
-    refuse_tracing()
     tensors = (inputs_TBR, weight_hh_RK, bias_hh_R, state_BS)
-    refuse_tangents(*tensors)
+    _refuse_what_has_no_rule(*tensors)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return _Recurrence.apply(*tensors, reset_TB, cell, feedback)
     trajectory = recur(cell, *tensors, reset_TB, save=feedback.observing)
@@ -87,6 +93,31 @@ def _window(cell: Cell, trajectory: Trajectory, weight_hh_RK: Tensor, reset_TB: 
     return Window(cell, trajectory.states_TBS, trajectory.saved_TBQD, weight_hh_RK, reset_TB)
 
 
+def _kept(ctx: Any, cell: Cell, feedback: LayerFeedback, tensors: Sequence[Tensor], reset_TB: Tensor | None) -> Tensor:
+    """(T, B, S): the forward, with all that its backward asks for in ctx."""
+    inputs_TBR, weight_hh_RK, bias_hh_R, state_BS = tensors
+    trajectory = recur(cell, inputs_TBR, weight_hh_RK, bias_hh_R, state_BS, reset_TB, save=True)
+    ctx.save_for_backward(trajectory.states_TBS, trajectory.saved_TBQD, weight_hh_RK, reset_TB)
+    ctx.cell, ctx.feedback = cell, feedback
+    return trajectory.after_TBS
+
+
+def _kept_window(ctx: Any) -> Window:
+    states, saved, weight_hh_RK, reset_TB = ctx.saved_tensors
+    return _window(ctx.cell, Trajectory(states, saved), weight_hh_RK, reset_TB)
+
+
+def _gradients(ctx: Any, window: Window, solved: Solved, *, by_state: bool = True) -> tuple[Tensor | None, ...]:
+    """Of inputs, weights, bias and state, those that are asked for.  by_state: does anything go back by the state?"""
+    wants_inputs, wants_weight, wants_bias, wants_state = ctx.needs_input_grad[:4]
+    return (
+        solved.inputs_TBR if wants_inputs else None,
+        window.weight_gradient(solved.gates_TBR) if wants_weight else None,
+        solved.gates_TBR.sum(dim=(0, 1)) if wants_bias else None,
+        window.first_steps(1).full_flow(solved.delta_TBS[:1])[0] if wants_state and by_state else None,
+    )
+
+
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -99,29 +130,16 @@ class _Recurrence(torch.autograd.Function):
         cell: Cell,
         feedback: LayerFeedback,
     ) -> Tensor:
-        trajectory = recur(cell, inputs_TBR, weight_hh_RK, bias_hh_R, state_BS, reset_TB, save=True)
-        ctx.save_for_backward(trajectory.states_TBS, trajectory.saved_TBQD, weight_hh_RK, reset_TB)
-        ctx.cell, ctx.feedback = cell, feedback
-        return trajectory.after_TBS
+        return _kept(ctx, cell, feedback, (inputs_TBR, weight_hh_RK, bias_hh_R, state_BS), reset_TB)
 
     @staticmethod
     def backward(ctx: Any, error_TBS: Tensor) -> tuple[Tensor | None, ...]:
         refuse_double_backward()
         refuse_batched_gradients(error_TBS)
-        states, saved, weight_hh_RK, reset_TB = ctx.saved_tensors
-        window = _window(ctx.cell, Trajectory(states, saved), weight_hh_RK, reset_TB)
-        wants_inputs, wants_weight, wants_bias, wants_state = ctx.needs_input_grad[:4]
+        window = _kept_window(ctx)
         with torch.autocast(error_TBS.device.type, enabled=False):
             solved = solve_feedback(window, error_TBS, ctx.feedback)
-            return (
-                solved.inputs_TBR if wants_inputs else None,
-                window.weight_gradient(solved.gates_TBR) if wants_weight else None,
-                solved.gates_TBR.sum(dim=(0, 1)) if wants_bias else None,
-                window.first_steps(1).full_flow(solved.delta_TBS[:1])[0] if wants_state else None,
-                None,
-                None,
-                None,
-            )
+            return *_gradients(ctx, window, solved), None, None, None
 
 
 class _Chunk(torch.autograd.Function):
@@ -137,30 +155,20 @@ class _Chunk(torch.autograd.Function):
         cell: Cell,
         feedback: LayerFeedback,
     ) -> tuple[Tensor, Tensor]:
-        trajectory = recur(cell, inputs_TBR, weight_hh_RK, bias_hh_R, state_BS, reset_TB, save=True)
-        ctx.save_for_backward(trajectory.states_TBS, trajectory.saved_TBQD, weight_hh_RK, reset_TB)
-        ctx.cell, ctx.feedback, ctx.is_first = cell, feedback, before_KBS is None
+        after_TBS = _kept(ctx, cell, feedback, (inputs_TBR, weight_hh_RK, bias_hh_R, state_BS), reset_TB)
+        ctx.is_first = before_KBS is None
         ctx.set_materialize_grads(False)
-        return trajectory.after_TBS, state_BS.new_zeros(feedback.sweeps + 1, *state_BS.shape)
+        return after_TBS, state_BS.new_zeros(feedback.sweeps + 1, *state_BS.shape)
 
     @staticmethod
     def backward(ctx: Any, error_TBS: Tensor | None, beyond_KBS: Tensor | None) -> tuple[Tensor | None, ...]:
         refuse_double_backward()
-        states, saved, weight_hh_RK, reset_TB = ctx.saved_tensors
+        window = _kept_window(ctx)
         if error_TBS is None:
-            error_TBS = torch.zeros_like(states[1:])
+            error_TBS = torch.zeros_like(window.states_TBS[1:])
         refuse_batched_gradients(error_TBS)
-        window = _window(ctx.cell, Trajectory(states, saved), weight_hh_RK, reset_TB)
         with torch.autocast(error_TBS.device.type, enabled=False):
             solved, onward_KBS = solve_chunk(window, error_TBS, ctx.feedback, beyond_KBS)
-            by_state = onward_KBS is None or ctx.is_first  # BPTT, or out of the window
-            return (
-                solved.inputs_TBR,
-                window.weight_gradient(solved.gates_TBR),
-                solved.gates_TBR.sum(dim=(0, 1)),
-                window.first_steps(1).full_flow(solved.delta_TBS[:1])[0] if by_state else None,
-                None,
-                None if ctx.is_first else onward_KBS,
-                None,
-                None,
-            )
+            by_state = ctx.is_first or onward_KBS is None  # else the edge is crossed by onward_KBS
+            found = _gradients(ctx, window, solved, by_state=by_state)
+            return *found, None, None if ctx.is_first else onward_KBS, None, None

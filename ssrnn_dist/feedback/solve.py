@@ -2,30 +2,28 @@
 
 Imports torch and the kernels. T time, B batch, R rows of the weights, D units, N states a unit, S = N·D."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from ssrnn_dist.feedback.layer_feedback import LayerFeedback
 from ssrnn_kernels.fused_bptt import exact_feedback
-from ssrnn_kernels.fused_feedback import refine
+from ssrnn_kernels.fused_feedback import Refined, refine
 from ssrnn_kernels.window import Solved, Window
 
 
 def solve_feedback(window: Window, error_TBS: Tensor, feedback: LayerFeedback) -> Solved:
     """δ and what follows from it, by the layer's rule; tells the layer its increments and its diagonal."""
-    kind = feedback.config.kind
-    if kind == "exact":
+    if feedback.config.kind == "exact":
         return exact_feedback(window, error_TBS)
-    if kind == "truncated":
-        return _refined(window, error_TBS, error_TBS.new_zeros(feedback.block), feedback, 0)
-    if kind == "selective":
-        return _refined(window, error_TBS, None, feedback, feedback.sweeps)
     if feedback.calibrates:
         feedback.saw_diagonal(window.diagonal(), window.reset_TB)
-    decay = feedback.decay_for(error_TBS)
+    decay = _decay(error_TBS, feedback)
     if feedback.is_dense:
+        assert decay is not None
         return window.solved(_dense(window, error_TBS, decay))
-    return _refined(window, error_TBS, decay, feedback, feedback.sweeps)
+    return _refined(window, error_TBS, decay, feedback)
 
 
 def solve_chunk(
@@ -33,38 +31,36 @@ def solve_chunk(
 ) -> tuple[Solved, Tensor | None]:
     """The same of a chunk of time, given the chunk after's onward_KBS, and its own; None by BPTT, which goes by states.
 
-    A sequence whose sweeps grow in the chunk does without those that do, and hands nothing of them on."""
+    A sequence whose sweeps grow in the chunk does without those that do, and hands nothing of them on.
+    ValueError: a rule that asks for the whole window."""
     if feedback.config.kind == "exact":
         return exact_feedback(window, error_TBS), None
-    decay, sweeps = _decay_of_chunks(error_TBS, feedback), feedback.sweeps
-    done = refine(window, error_TBS, decay, sweeps, beyond_KBS=beyond_KBS, onward=True)
-    assert done.onward_KBS is not None
-    if sweeps == 0:
-        return done.solved, done.onward_KBS
-    increments_KB = done.norms_KB[:-1].cpu()
-    shrinks_KB = shrinking(increments_KB)
-    told = (increments_KB[-1], increments_KB[-2], done.norms_KB[-1].cpu())
-    feedback.saw_increments(*(each.where(shrinks_KB[-1], 0.0).norm() for each in told))
-    if bool(shrinks_KB.all()):
-        return done.solved, done.onward_KBS
-    feedback.saw_sweeps_grow(grows_all_in_all(increments_KB, shrinks_KB))
-    can_make_B = shrinks_KB.sum(dim=0) - 1
-    for fewer in can_make_B[can_make_B < sweeps].unique().tolist():
-        sequences = (can_make_B == fewer).nonzero().flatten().to(error_TBS.device)
-        into = None if beyond_KBS is None else beyond_KBS[: fewer + 1, sequences]
-        part = refine(window.sequences(sequences), error_TBS[:, sequences], decay, fewer, beyond_KBS=into)
-        done.solved.take(sequences, part.solved)
-    return done.solved, done.onward_KBS * shrinks_KB.unsqueeze(-1).to(done.onward_KBS)
-
-
-def _decay_of_chunks(error_TBS: Tensor, feedback: LayerFeedback) -> Tensor | None:
-    """None: the Jacobian's own diagonal. ValueError: a rule that asks for the whole window."""
     if feedback.is_auto or feedback.is_dense or feedback.calibrates:
         rule = "refinements: auto" if feedback.is_auto else f"decay: {feedback.config.decay}"
         raise ValueError(f"{rule} does not go by chunks of time; allowed: exact, truncated, selective and stationary")
+    decay = _decay(error_TBS, feedback)
+    done = refine(window, error_TBS, decay, feedback.sweeps, beyond_KBS=beyond_KBS, onward=True)
+    assert done.onward_KBS is not None
+    if feedback.sweeps == 0:
+        return done.solved, done.onward_KBS
+
+    def apart(sequences: Tensor, fewer: int) -> Solved:
+        into = None if beyond_KBS is None else beyond_KBS[: fewer + 1, sequences]
+        part = window.sequences(sequences), error_TBS[:, sequences]
+        return refine(*part, decay, fewer, beyond_KBS=into).solved
+
+    shrinks_KB = _judged(done, feedback)
+    _solve_apart(done.solved, shrinks_KB, apart)
+    return done.solved, done.onward_KBS * shrinks_KB.unsqueeze(-1).to(done.onward_KBS)
+
+
+def _decay(error_TBS: Tensor, feedback: LayerFeedback) -> Tensor | None:
+    """None: the Jacobian's own diagonal."""
+    if feedback.config.kind == "selective":
+        return None
     if feedback.config.kind == "truncated":
         return error_TBS.new_zeros(feedback.block)
-    return None if feedback.config.kind == "selective" else feedback.decay_for(error_TBS)
+    return feedback.decay_for(error_TBS)
 
 
 def _dense(window: Window, error_TBS: Tensor, matrix_SS: Tensor) -> Tensor:
@@ -75,35 +71,47 @@ def _dense(window: Window, error_TBS: Tensor, matrix_SS: Tensor) -> Tensor:
     return delta
 
 
-def _refined(
-    window: Window, error_TBS: Tensor, decay_NND: Tensor | None, feedback: LayerFeedback, sweeps: int
-) -> Solved:
+def _refined(window: Window, error_TBS: Tensor, decay_NND: Tensor | None, feedback: LayerFeedback) -> Solved:
     """The sweeps that shrink: a sequence whose sweeps grow does without those that do, unless all T will run.
 
     `auto`, which promises a tolerance, takes such a sequence back step by step."""
     if feedback.goes_by_bptt:
         return exact_feedback(window, error_TBS)
+    sweeps = feedback.sweeps
     done = refine(window, error_TBS, decay_NND, sweeps)
     if sweeps == 0:
         return done.solved
-    norms_KB = done.norms_KB.cpu()  # of a GPU the one thing that the host waits for
+
+    def apart(sequences: Tensor, fewer: int) -> Solved:
+        part = window.sequences(sequences), error_TBS[:, sequences]
+        return exact_feedback(*part) if feedback.is_auto else refine(*part, decay_NND, fewer).solved
+
+    _solve_apart(done.solved, _judged(done, feedback, all_will_run=sweeps >= window.n_steps - 1), apart)
+    return done.solved
+
+
+def _judged(done: Refined, feedback: LayerFeedback, *, all_will_run: bool = False) -> Tensor:
+    """(K + 1, B) bool on the CPU: shrinking(), of which the layer is told; of a GPU the one thing the host waits for.
+
+    all_will_run: however they go, they end at BPTT."""
+    norms_KB = done.norms_KB.cpu()
     increments_KB = norms_KB[:-1]
     shrinks_KB = shrinking(increments_KB)
-    if sweeps >= window.n_steps - 1:  # however they go, they end at BPTT
+    if all_will_run:
         shrinks_KB = torch.ones_like(shrinks_KB)
-    if sweeps == feedback.sweeps:
-        told = (increments_KB[-1], increments_KB[-2], norms_KB[-1])
-        feedback.saw_increments(*(each.where(shrinks_KB[-1], 0.0).norm() for each in told))
-    if bool(shrinks_KB.all()):
-        return done.solved
-    feedback.saw_sweeps_grow(grows_all_in_all(increments_KB, shrinks_KB))
+    told = (increments_KB[-1], increments_KB[-2], norms_KB[-1])
+    feedback.saw_increments(*(each.where(shrinks_KB[-1], 0.0).norm() for each in told))
+    if not shrinks_KB.all():
+        feedback.saw_sweeps_grow(grows_all_in_all(increments_KB, shrinks_KB))
+    return shrinks_KB
+
+
+def _solve_apart(solved: Solved, shrinks_KB: Tensor, apart: Callable[[Tensor, int], Solved]) -> None:
+    """Replace the sequences that cannot make all sweeps, in place: apart(sequences, how many they can make)."""
     can_make_B = shrinks_KB.sum(dim=0) - 1
-    for fewer in can_make_B[can_make_B < sweeps].unique().tolist():
-        sequences = (can_make_B == fewer).nonzero().flatten().to(error_TBS.device)
-        part = window.sequences(sequences), error_TBS[:, sequences]
-        apart = exact_feedback(*part) if feedback.is_auto else refine(*part, decay_NND, fewer).solved
-        done.solved.take(sequences, apart)
-    return done.solved
+    for fewer in can_make_B[can_make_B < len(shrinks_KB) - 1].unique().tolist():
+        sequences = (can_make_B == fewer).nonzero().flatten().to(solved.delta_TBS.device)
+        solved.take(sequences, apart(sequences, fewer))
 
 
 def shrinking(increments_KB: Tensor) -> Tensor:

@@ -9,13 +9,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ssrnn_kernels.backends import fits_one_multiprocessor
 from ssrnn_kernels.feedback_scan.shapes import accumulation_dtype
 from ssrnn_kernels.fused_bptt.triton_spread import spread_bptt
-from ssrnn_kernels.gpu.spread import BACKWARD, spread_of
+from ssrnn_kernels.gpu.spread import BACKWARD, spread_if_needed
 from ssrnn_kernels.gpu.triton import (
     BLOCK_B,
-    INTERPRETED,
     TRITON_DTYPES,
     as_type,
     backward_warps,
@@ -94,11 +92,8 @@ def bptt_kernel(
 
 def triton_bptt(window: Window, error_TBS: Tensor) -> Solved:
     """As bptt_reference defines it; backends.py says what fits, on one multiprocessor a head or spread."""
-    if INTERPRETED or fits_one_multiprocessor(error_TBS, window.shape.head_size):
-        return head_bptt(window, error_TBS)
-    spread = spread_of(error_TBS, window.shape, BACKWARD)
-    assert spread is not None
-    return spread_bptt(spread, window, error_TBS)
+    spread = spread_if_needed(error_TBS, window.shape, BACKWARD)
+    return head_bptt(window, error_TBS) if spread is None else spread_bptt(spread, window, error_TBS)
 
 
 def head_bptt(window: Window, error_TBS: Tensor) -> Solved:

@@ -9,15 +9,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ssrnn_kernels.backends import fits_one_multiprocessor
 from ssrnn_kernels.cell import Cell, Shape
 from ssrnn_kernels.feedback_scan.shapes import accumulation_dtype
 from ssrnn_kernels.fused_recurrence.triton_spread import spread_forward
-from ssrnn_kernels.gpu.spread import FORWARD, spread_of
+from ssrnn_kernels.gpu.spread import FORWARD, spread_if_needed
 from ssrnn_kernels.gpu.triton import (
     BLOCK_B,
     FORWARD_WARPS,
-    INTERPRETED,
     TRITON_DTYPES,
     as_type,
     block_of_head,
@@ -89,11 +87,8 @@ def triton_forward(
 
     Inputs, states and saved contiguous; backends.py says what fits, on one multiprocessor a head or spread."""
     given = (cell, shape, inputs_TBR, weight_hh_RK, bias_R, reset_TB, states_TBS, saved_TBQD)
-    if INTERPRETED or fits_one_multiprocessor(inputs_TBR, shape.head_size):
-        return head_forward(*given)
-    spread = spread_of(inputs_TBR, shape, FORWARD)
-    assert spread is not None
-    return spread_forward(spread, *given)
+    spread = spread_if_needed(inputs_TBR, shape, FORWARD)
+    return head_forward(*given) if spread is None else spread_forward(spread, *given)
 
 
 def head_forward(

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ssrnn_kernels.backends import shared_bytes
+from ssrnn_kernels.backends import fits_one_multiprocessor, shared_bytes
 from ssrnn_kernels.cell import Shape
 from ssrnn_kernels.gpu.triton import INTERPRETED
 
@@ -78,6 +78,13 @@ def spread_of(values_TB: Tensor, shape: Shape, tiles: tuple[Tile, ...]) -> Sprea
         return None
     n_multiprocessors = torch.cuda.get_device_properties(values_TB.device).multi_processor_count
     return spread_over(Chip(n_multiprocessors, shared_bytes(values_TB.device)), shape, values_TB.shape[1], tiles)
+
+
+def spread_if_needed(values_TB: Tensor, shape: Shape, tiles: tuple[Tile, ...]) -> Spread | None:
+    """None where a head fits on one multiprocessor, as all do in the interpreter; backends.py has let nothing else by."""
+    if INTERPRETED or fits_one_multiprocessor(values_TB, shape.head_size):
+        return None
+    return spread_of(values_TB, shape, tiles)
 
 
 @cache
