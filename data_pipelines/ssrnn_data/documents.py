@@ -1,33 +1,24 @@
-"""Reads documents out of source files: decompression, UTF-8, JSON lines, and what to do with what is no text.
+"""Reads documents out of source files: UTF-8, JSON lines, and what to do with what is no text.
 
 Memory is bounded for files of any length: a file is read twice, first to validate and hash it, then for its text.
 """
 
-import bz2
 import codecs
-import gzip
 import hashlib
 import json
-import lzma
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from ssrnn_data.blocks import read_blocks
 from ssrnn_data.cutting import cut_pieces
-from ssrnn_data.errors import DataError, data_error
+from ssrnn_data.errors import data_error
 from ssrnn_data.records import read_records
 from ssrnn_data.sources import SourceFile
 
 OnInvalid = Literal["skip", "replace", "error"]
-BLOCK_BYTES = 1 << 20
-# Zstandard can expand a small block enormously: small blocks in keep the blocks out small.
-_ZSTD_BLOCK_BYTES = 1 << 13
 _NAMES_KEPT = 10
-_OPEN: dict[str | None, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_OPEN[None] = partial(open, mode="rb")
 
 
 @dataclass(frozen=True)
@@ -140,47 +131,6 @@ def _decode(blocks: Iterator[bytes], errors: str) -> Iterator[str]:
         raise _NotTextError("invalid_utf8", f"invalid UTF-8 at byte {at:,} ({error.reason})") from None
 
 
-def read_blocks(file: SourceFile) -> Iterator[bytes]:
-    """The bytes of a file, decompressed, in blocks; DataError for a damaged archive or a file that can't be read."""
-    try:
-        if file.compression == ".zst":
-            yield from _zstd_blocks(file.path)
-            return
-        with _OPEN[file.compression](file.path) as stream:
-            while block := stream.read(BLOCK_BYTES):
-                yield block
-    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-        raise _damaged(file, error) from error
-    except OSError as error:
-        if error.errno is None:  # bz2's word for it
-            raise _damaged(file, error) from error
-        raise data_error(file.name, f"can't be read ({error.strerror})", "a readable file is allowed") from error
-
-
-def _damaged(file: SourceFile, error: Exception) -> DataError:
-    return data_error(file.name, f"a damaged archive ({error})", f"a whole {file.compression} file is allowed")
-
-
-def _zstd_blocks(path: Path) -> Iterator[bytes]:
-    import zstandard
-
-    with path.open("rb") as stream:
-        frame = None
-        while block := stream.read(_ZSTD_BLOCK_BYTES):
-            while block:
-                frame = frame or zstandard.ZstdDecompressor().decompressobj()
-                try:
-                    out = frame.decompress(block)
-                except zstandard.ZstdError as error:
-                    raise EOFError(str(error)) from error
-                if out:
-                    yield out
-                block = frame.unused_data if frame.eof else b""
-                frame = None if frame.eof else frame
-        if frame is not None:
-            raise EOFError("it ends within a frame")
-
-
 def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Lines without their newline; a long one is gathered in a list, since joining block by block is quadratic."""
     parts: list[bytes] = []
@@ -204,11 +154,11 @@ def _json_documents(file: SourceFile, text_field: str, on_invalid: OnInvalid, ta
 
 def _recorded_documents(file: SourceFile, text_field: str, on_invalid: OnInvalid, tally: Tally) -> Iterator[Document]:
     """Of a file of records (records.py): bytes that are the text, or a JSON object that holds it."""
-    for record in read_records(file, text_field, read_blocks):
+    for record in read_records(file, text_field):
         if record.is_json:
             read = partial(_json_text, record.data, record.where, text_field, on_invalid)
         else:
-            read = partial(_text, record.data, on_invalid)
+            read = partial(_text, record.data, "text", on_invalid)
         yield from _document(record.where, read, on_invalid, tally)
 
 
@@ -232,18 +182,19 @@ def _document(
     yield Document(where, hashlib.sha256(encoded).digest(), len(encoded), partial(cut_pieces, [text]))
 
 
-def _text(data: bytes, on_invalid: OnInvalid) -> tuple[str, bool]:
+def _text(data: bytes, of: str, on_invalid: OnInvalid) -> tuple[str, bool]:
+    """Bytes as text, and whether any were replaced.  of: what they are, for the message."""
     try:
         return data.decode("utf-8"), False
     except UnicodeDecodeError as error:
         if on_invalid != "replace":
-            raise _NotTextError("invalid_utf8", f"invalid UTF-8 at byte {error.start:,}") from None
+            raise _NotTextError("invalid_utf8", f"invalid UTF-8 at byte {error.start:,} of the {of}") from None
         return data.decode("utf-8", errors="replace"), True
 
 
 def _json_text(line: bytes, where: str, text_field: str, on_invalid: OnInvalid) -> tuple[str, bool]:
     """The text of one JSON line and whether anything in it was replaced."""
-    decoded, was_replaced = _text(line, on_invalid)
+    decoded, was_replaced = _text(line, "line", on_invalid)
     text = _json_field(decoded, where, text_field)
     try:
         text.encode("utf-8")

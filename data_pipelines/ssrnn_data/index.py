@@ -92,6 +92,7 @@ class CorpusIndex(_Entry):
     def load(cls, path: str | Path, *, check_files: bool = True) -> "CorpusIndex":
         """Reads index.json, given itself or its folder, and checks that all files are there, each of its size.
 
+        check_files: without it the shards are not looked at.
         Raises DataError for a missing file, foreign JSON, another version, a missing or cut shard.
         """
         path = Path(path)

@@ -5,11 +5,12 @@ One record in memory at a time, of a .parquet one batch of rows.
 
 import io
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from ssrnn_data.blocks import read_blocks
 from ssrnn_data.errors import data_error
 from ssrnn_data.sources import TEXT_SUFFIXES, SourceFile
 
@@ -25,9 +26,7 @@ class Record:
     is_json: bool = False
 
 
-def read_records(
-    file: SourceFile, text_field: str, read_blocks: Callable[[SourceFile], Iterator[bytes]]
-) -> Iterator[Record]:
+def read_records(file: SourceFile, text_field: str) -> Iterator[Record]:
     """The records of a .tar, plain or compressed, or of a .parquet; DataError for a damaged or a foreign one."""
     return _parquet_rows(file, text_field) if file.is_parquet else _tar_members(file, read_blocks(file))
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ssrnn_data.cutting import cut_pieces
 from ssrnn_data.errors import data_error
 
@@ -88,6 +90,10 @@ class TextTokenizer:
     def token_bytes(self, token: int) -> bytes:
         """The UTF-8 bytes that an id stands for; b"" for <|endoftext|>, which is an edge and not text."""
         return self._bytes[token]
+
+    def byte_lengths(self) -> np.ndarray:
+        """(vocab_size,) int64: how many bytes each id stands for."""
+        return np.array([len(data) for data in self._bytes])
 
     def save(self, path: Path) -> None:
         """Writes tokenizer.json, byte for byte what sha256 is of."""

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from ssrnn_data.errors import DataError
-from ssrnn_data.index import CorpusIndex, ShardEntry, load_tokenizer
+from ssrnn_data.index import CorpusIndex, Counts, ShardEntry, load_tokenizer
 from ssrnn_data.shards import MEMBER, decode_ids, file_sha256
 
-COUNTS = ("tokens", "documents", "samples", "text_bytes")
+COUNTS = tuple(Counts.model_fields)
 _BLOCK = 512  # of a tar
 
 
@@ -51,8 +51,7 @@ def verify_corpus(path: str | Path, progress: Callable[[int, int], None] | None 
     shards = [shard for split in index.splits.values() for shard in split.shards]
     faults, byte_lengths = list[Fault](), None
     try:
-        tokenizer = load_tokenizer(index)
-        byte_lengths = np.array([len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)])
+        byte_lengths = load_tokenizer(index).byte_lengths()
     except DataError as error:
         faults.append(Fault(index.tokenizer.file, str(error).partition(": ")[2]))
     total, done = sum(shard.size_bytes for shard in shards), 0

@@ -45,7 +45,7 @@ class SplitWriter:
     def __init__(self, folder: Path, split: Split, tokenizer: TextTokenizer, form: ShardFormat) -> None:
         self._folder, self._split, self._form = folder, split, form
         self._end_of_text = tokenizer.end_of_text
-        self._byte_lengths = np.array([len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)])
+        self._byte_lengths = tokenizer.byte_lengths()
         self._pending = np.empty(0, form.dtype)
         self._chunk = self._document = -1
         self._shard: ShardFile | None = None

@@ -60,7 +60,7 @@ def edges(n_steps: int, n_chunks: int) -> list[tuple[int, int]]:
 
 
 @dataclass
-class _Cell:
+class _Piece:
     """A block on a chunk: the leaves of its own small graph, and what it gave."""
 
     x_TBD: Tensor
@@ -83,26 +83,26 @@ class _Run:
     ) -> None:
         self.blocks, self.reset_BT, self.n_threads, self.learns = blocks, reset_BT, n_threads, learns
         self.chunks = edges(n_steps, n_chunks)
-        self.cells: dict[tuple[int, int], _Cell] = {}
+        self.pieces: dict[tuple[int, int], _Piece] = {}
 
     def forward(self, x_TBD: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         n_blocks, n_chunks = len(self.blocks), len(self.chunks)
 
         def one(block: int, chunk: int) -> None:
             first, end = self.chunks[chunk]
-            x = x_TBD[first:end] if block == 0 else self.cells[block - 1, chunk].outputs[0]
-            before = None if chunk == 0 else self.cells[block, chunk - 1].outputs
+            x = x_TBD[first:end] if block == 0 else self.pieces[block - 1, chunk].outputs[0]
+            before = None if chunk == 0 else self.pieces[block, chunk - 1].outputs
             state = states[block] if before is None else before[1]
             leaves = x.detach().requires_grad_(), state.detach().requires_grad_()
             token = None if before is None else before[2].detach().requires_grad_()
             reset_BT = None if self.reset_BT is None else self.reset_BT[:, first:end]
             with torch.set_grad_enabled(self.learns):
                 outputs = self.blocks[block].chunk(*leaves, reset_BT, token)
-            self.cells[block, chunk] = _Cell(*leaves, token, outputs)
+            self.pieces[block, chunk] = _Piece(*leaves, token, outputs)
 
         in_waves(n_blocks, n_chunks, one, self.n_threads)
-        after = torch.cat([self.cells[n_blocks - 1, chunk].outputs[0].detach() for chunk in range(n_chunks)])
-        return after, [self.cells[block, n_chunks - 1].outputs[1].detach() for block in range(n_blocks)]
+        after = torch.cat([self.pieces[n_blocks - 1, chunk].outputs[0].detach() for chunk in range(n_chunks)])
+        return after, [self.pieces[block, n_chunks - 1].outputs[1].detach() for block in range(n_blocks)]
 
     def backward(
         self, grad_x_TBD: Tensor, grad_states: Sequence[Tensor | None]
@@ -115,18 +115,25 @@ class _Run:
 
         def one(back_block: int, back_chunk: int) -> None:
             block, chunk = n_blocks - 1 - back_block, n_chunks - 1 - back_chunk
-            cell, (first, end) = self.cells.pop((block, chunk)), self.chunks[chunk]
+            piece, (first, end) = self.pieces.pop((block, chunk)), self.chunks[chunk]
             from_x = grad_x_TBD[first:end] if block == n_blocks - 1 else to_x.pop((block + 1, chunk))
             from_state, from_token = (grad_states[block], None) if chunk == n_chunks - 1 else to_before[block]
             parameters = trained(self.blocks[block])
-            leaves = [cell.x_TBD, cell.state_BS, *([] if cell.before_KBS is None else [cell.before_KBS]), *parameters]
+            leaves = [
+                piece.x_TBD,
+                piece.state_BS,
+                *([] if piece.before_KBS is None else [piece.before_KBS]),
+                *parameters,
+            ]
             given = [
-                pair for pair in zip(cell.outputs, (from_x, from_state, from_token), strict=True) if pair[1] is not None
+                pair
+                for pair in zip(piece.outputs, (from_x, from_state, from_token), strict=True)
+                if pair[1] is not None
             ]
             outputs, gradients = zip(*given, strict=True)
             found = torch.autograd.grad(outputs, leaves, gradients, allow_unused=True)
             to_x[block, chunk] = found[0]
-            to_before[block] = found[1], None if cell.before_KBS is None else found[2]
+            to_before[block] = found[1], None if piece.before_KBS is None else found[2]
             ours = found[len(leaves) - len(parameters) :]
             sums[block] = [_sum(*pair) for pair in zip(sums[block] or [None] * len(ours), ours, strict=True)]
 
@@ -152,7 +159,7 @@ class _Wavefront(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_x_TBD: Tensor, *grad_states: Tensor) -> tuple[Tensor | None, ...]:
         refuse_double_backward()
-        if not ctx.run.cells:
+        if not ctx.run.pieces:
             raise RuntimeError("a wavefront's backward runs once: what it needs is gone; retain_graph does not keep it")
         grad_x, to_states, to_parameters = ctx.run.backward(grad_x_TBD, grad_states)
         return None, grad_x, *to_states, *to_parameters

@@ -1,26 +1,17 @@
 """What becomes of a file: kept exactly, skipped, replaced, or an error that names file and line."""
 
-import bz2
-import gzip
 import json
-import lzma
 from pathlib import Path
 
 import pytest
-import zstandard
+from archives import PACK
 
 from ssrnn_data import DataError
-from ssrnn_data.documents import BLOCK_BYTES, Tally, read_documents
+from ssrnn_data.blocks import BLOCK_BYTES
+from ssrnn_data.documents import Tally, read_documents
 from ssrnn_data.sources import SourceFile
 
 ODD = "\ufeffone\r\ntwo\rthree\x00\u2028 e\u0301 👩\u200d💻\U0010ffff <|endoftext|>"
-
-PACK = {
-    ".gz": gzip.compress,
-    ".zst": zstandard.ZstdCompressor().compress,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-}
 
 
 def read(path: Path, on_invalid: str = "skip", named: bool = True, field: str = "text") -> tuple[list[str], Tally]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from damage import Members, edit, members_of, npy, replace_shard, tar_of
+from archives import Members, tar_of
+from damage import edit, members_of, npy, replace_shard
 
 from ssrnn_data import CorpusIndex, DataError, EvaluationStream, TokenStream, inspect_corpus
 from ssrnn_data.index import VERSION

@@ -1,29 +1,19 @@
 """Documents out of tars, plain and compressed, and out of .parquet files."""
 
-import bz2
 import gzip
 import io
 import json
-import lzma
 import tarfile
 from pathlib import Path
 
 import pyarrow
 import pytest
-import zstandard
+from archives import PACK, tar_of
 from pyarrow import parquet
 
 from ssrnn_data import CorpusIndex, DataError, build_corpus, load_tokenizer
 from ssrnn_data.documents import Tally, read_documents
 from ssrnn_data.sources import find_sources
-
-PACK = {
-    "": bytes,
-    ".gz": gzip.compress,
-    ".zst": zstandard.ZstdCompressor().compress,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-}
 
 
 def read(path: Path, on_invalid: str = "skip", text_field: str = "text") -> tuple[dict[str, str], Tally]:
@@ -34,33 +24,30 @@ def read(path: Path, on_invalid: str = "skip", text_field: str = "text") -> tupl
     return {document.where.removeprefix(f"{path}:"): "".join(document.pieces()) for document in documents}, tally
 
 
-def tar_of(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
+def with_a_link(tar: bytes) -> bytes:
+    """A member that points out of the tar."""
+    buffer = io.BytesIO(tar)
+    with tarfile.open(fileobj=buffer, mode="a") as opened:
         link = tarfile.TarInfo("link.txt")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
+        opened.addfile(link)
     return buffer.getvalue()
 
 
-MEMBERS = {
-    "000.txt": "words\r\n é 👩‍💻".encode(),
-    "000.json": json.dumps({"text": "from JSON", "url": "x"}).encode(),
-    "000.jpg": b"\xff\xd8 no text",
-    "deep/001.py": b"x = 1\n",
-    "002.txt": b"",
-    "003.txt": b"bad \xff",
-}
+MEMBERS = [
+    ("000.txt", "words\r\n é 👩‍💻".encode()),
+    ("000.json", json.dumps({"text": "from JSON", "url": "x"}).encode()),
+    ("000.jpg", b"\xff\xd8 no text"),
+    ("deep/001.py", b"x = 1\n"),
+    ("002.txt", b""),
+    ("003.txt", b"bad \xff"),
+]
 
 
-@pytest.mark.parametrize("suffix", PACK)
+@pytest.mark.parametrize("suffix", ["", *PACK])
 def test_the_texts_of_a_tar(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.tar{suffix}"
-    path.write_bytes(PACK[suffix](tar_of(MEMBERS)))
+    path.write_bytes(PACK.get(suffix, bytes)(with_a_link(tar_of(MEMBERS))))
     texts, tally = read(path)
     assert texts == {"000.txt": "words\r\n é 👩‍💻", "000.json": "from JSON", "deep/001.py": "x = 1\n"}
     assert tally.counts == {"empty": 1, "invalid_utf8": 1}
@@ -72,7 +59,7 @@ def test_the_texts_of_a_tar(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "foreign"])
 def test_a_damaged_tar_is_named(tmp_path: Path, damage: str) -> None:
-    data = tar_of({"a.txt": b"x" * 5_000})
+    data = tar_of([("a.txt", b"x" * 5_000)])
     path = tmp_path / "a.tar"
     path.write_bytes(data[:3_000] if damage == "cut" else b"no tar at all" * 100)
     with pytest.raises(DataError, match="not a whole tar") as caught:
@@ -117,7 +104,7 @@ def test_a_damaged_parquet_is_one_line(tmp_path: Path) -> None:
 
 def test_a_corpus_of_all_of_them(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", text=["parquet text " * 50])
-    (tmp_path / "b.tar.gz").write_bytes(gzip.compress(tar_of({"a.txt": b"tar text " * 50})))
+    (tmp_path / "b.tar.gz").write_bytes(gzip.compress(tar_of([("a.txt", b"tar text " * 50)])))
     (tmp_path / "c.txt").write_text("plain text " * 50)
     found = build_corpus([tmp_path, tmp_path / "b.tar.gz"], tmp_path / "out", vocab_size=300, holdout=0)
     index = CorpusIndex.load(found)

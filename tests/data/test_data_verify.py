@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damage import edit, members_of, npy, replace_shard, tar_of
+from archives import tar_of
+from damage import edit, members_of, npy, replace_shard
 
 from ssrnn_data import CorpusIndex, DataError, Fault, verify_corpus
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from archives import Members
 
 from ssrnn_data.shards import file_sha256
-
-Members = list[tuple[str, bytes]]
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -36,16 +35,6 @@ def replace_shard(folder: Path, data: bytes) -> None:
 def members_of(folder: Path) -> Members:
     with tarfile.open(folder / "train-000000.tar") as tar:
         return [(member.name, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
-
-
-def tar_of(members: Members) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def npy(array: np.ndarray) -> bytes:

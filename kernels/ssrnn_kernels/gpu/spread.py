@@ -81,7 +81,7 @@ def spread_of(values_TB: Tensor, shape: Shape, tiles: tuple[Tile, ...]) -> Sprea
 
 
 def spread_if_needed(values_TB: Tensor, shape: Shape, tiles: tuple[Tile, ...]) -> Spread | None:
-    """None where a head fits on one multiprocessor, as all do in the interpreter; backends.py has let nothing else by."""
+    """None where a head fits on one multiprocessor, as all do in the interpreter; what does neither does not come."""
     if INTERPRETED or fits_one_multiprocessor(values_TB, shape.head_size):
         return None
     return spread_of(values_TB, shape, tiles)
