@@ -3,9 +3,12 @@
 Other ranks hold none of it; nothing here touches the model. Losses are nats per token, times seconds."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from ssrnn_data import BadSample
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.evaluate import Evaluation
 from ssrnn_dist.feedback.fidelity import Fidelity, worst
@@ -13,9 +16,12 @@ from ssrnn_dist.files import write_json_atomic
 from ssrnn_dist.hooks import RunHooks, StepMetrics
 from ssrnn_dist.probe import Probe
 from ssrnn_dist.tracking.history import History
+from ssrnn_dist.tracking.jsonl import JsonLines
 from ssrnn_dist.tracking.ledger import Ledger
 from ssrnn_dist.tracking.report import build_report
 from ssrnn_dist.tracking.tracker import Tracker
+
+BAD_SAMPLES = "bad_samples.jsonl"
 
 
 @dataclass
@@ -53,6 +59,16 @@ class Logged:
     sweeps: tuple[int, ...]
     probe: Probe | None
     valid: Evaluation | None
+    bad_samples: int = 0  # skipped in this life
+
+
+def note_bad_samples(folder: Path, step: int, rank: int, bad: Sequence[BadSample]) -> None:
+    """Append to runs/<name>/bad_samples.jsonl what a rank had to skip; every rank calls this."""
+    if bad:
+        lines = JsonLines(folder / BAD_SAMPLES)
+        for each in bad:
+            lines.append({"step": step, "rank": rank, **asdict(each)})
+        lines.close()
 
 
 class Books:
@@ -67,6 +83,7 @@ class Books:
         self.tracker = Tracker(config, run_folder=folder, warn=lambda message: hooks.event("warning", message=message))
         self.last: StepMetrics | None = None
         self._warned_of_divergence = False
+        self._bad_samples = 0
         hooks.event("resumed" if from_step else "started", step=from_step, tokens=tokens, workers=workers)
         if price is None:
             hooks.event("warning", message="no price is given, so the cost is not known: cost.usd_per_worker_hour")
@@ -104,6 +121,7 @@ class Books:
             valid_bits_per_byte=logged.valid.bits_per_byte if logged.valid else None,
         )
         self._warn_of_divergence(logged)
+        self._warn_of_bad_samples(logged.bad_samples)
         self.last = metrics
         self.history.append(metrics)
         self.tracker.log(metrics)
@@ -115,6 +133,13 @@ class Books:
         if layers and not self._warned_of_divergence:
             self._warned_of_divergence = True
             self.hooks.event("warning", message=_what_grew(layers, logged.step, self.config.feedback.refinements))
+
+    def _warn_of_bad_samples(self, count: int) -> None:
+        """Whenever there are more."""
+        if count > self._bad_samples:
+            self._bad_samples = count
+            which = f"{self.config.folder / BAD_SAMPLES} says which"
+            self.hooks.event("warning", message=f"{count:,} bad samples skipped so far: {which}")
 
     def finish(self, step: int, tokens: int, valid: Evaluation | None, watch: Stopwatch) -> dict[str, Any]:
         """Write summary.json and the report, close the MLflow run, and return the summary."""

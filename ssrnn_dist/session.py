@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from ssrnn_data import Batch, CorpusIndex, EvaluationStream, TokenStream
-from ssrnn_dist.bookkeeping import Books, Logged, Stopwatch, clock
+from ssrnn_dist.bookkeeping import Books, Logged, Stopwatch, clock, note_bad_samples
 from ssrnn_dist.checkpoint.load_model import model_config
 from ssrnn_dist.checkpoint.store import Checkpoint, newest_checkpoint
 from ssrnn_dist.checkpoint.training_state import Progress, load_training, save_training
@@ -32,7 +32,7 @@ class Session:
 
     def __init__(self, config: RunConfig, world: World, hooks: RunHooks) -> None:
         self.config, self.world, self.hooks = config, world, hooks
-        self.index = CorpusIndex.load(config.data.index)
+        self.index = CorpusIndex.load(config.data.index, check_files=config.data.on_bad_sample == "error")
         train = config.train
         model = ModelConfig(**config.model.model_dump(), vocab_size=self.index.vocab_size, feedback=config.feedback)
         _check_fits(model, psutil.virtual_memory().total)
@@ -46,6 +46,8 @@ class Session:
             world_size=world.size,
             seed=train.seed,
             position=checkpoint.about["position"] if checkpoint else None,
+            on_bad_sample=config.data.on_bad_sample,
+            max_bad_fraction=config.data.max_bad_fraction,
         )
         micro = cut_lanes(train.lanes, len(self.stream.lanes), world.size, train.micro_batch_lanes)
         self.engine = Engine(LanguageModel(model).to(world.device), train, config.scale, world, micro)
@@ -126,15 +128,18 @@ class Session:
     def log(self) -> None:
         """Reduce what was seen since the last time over the ranks, and have rank 0 write it down."""
         increments = self.engine.steering.take_increments()
-        shared = self.world.sum(torch.cat([self._nats.reshape(1), increments.flatten()]))
+        note_bad_samples(self.config.folder, self.step, self.world.rank, self.stream.bad.take())
+        own = torch.tensor([float(self._nats), self.stream.bad.count], dtype=torch.float64)
+        shared = self.world.sum(torch.cat([own, increments.flatten()]))
         self._nats.zero_()
         if self.books is not None:
-            self.books.log(self._logged(float(shared[0]), shared[1:].view_as(increments)), self.watch)
+            self.books.log(self._logged(shared[:2].tolist(), shared[2:].view_as(increments)), self.watch)
         self.watch.restart()
         self.valid = None if self.step < self.config.train.steps else self.valid
         self.probed = None
 
-    def _logged(self, nats: float, increments_L4: torch.Tensor) -> Logged:
+    def _logged(self, sums: list[float], increments_L4: torch.Tensor) -> Logged:
+        nats, bad_samples = sums
         return Logged(
             step=self.step,
             tokens=self.progress.tokens,
@@ -145,6 +150,7 @@ class Session:
             sweeps=tuple(layer.sweeps for layer in self.engine.steering.layers),
             probe=self.probed,
             valid=self.valid,
+            bad_samples=int(bad_samples),
         )
 
     def save(self) -> None:

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from ssrnn_data.index import CorpusIndex, load_tokenizer
     from ssrnn_data.inspection import inspect_corpus
     from ssrnn_data.lanes import deal_lanes
+    from ssrnn_data.shards import BadSample
     from ssrnn_data.stream import IGNORED_TARGET, Batch, TokenStream
     from ssrnn_data.tokenizer import TextTokenizer, Utf8Streamer
     from ssrnn_data.verify import Fault, Verified, verify_corpus
 
 _HOMES = {
     "IGNORED_TARGET": "stream",
+    "BadSample": "shards",
     "Batch": "stream",
     "CorpusIndex": "index",
     "DataError": "errors",
@@ -37,6 +39,7 @@ _HOMES = {
 
 __all__ = [
     "IGNORED_TARGET",
+    "BadSample",
     "Batch",
     "CorpusIndex",
     "DataError",

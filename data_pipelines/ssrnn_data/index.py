@@ -7,12 +7,12 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, ValidationError
 
 from ssrnn_data.errors import data_error
-from ssrnn_data.shards import file_sha256
+from ssrnn_data.shards import ShardForm, file_sha256
 from ssrnn_data.split import Split
 from ssrnn_data.tokenizer import TextTokenizer
 
@@ -144,6 +144,20 @@ class CorpusIndex(_Entry):
     def shard_path(self, shard: ShardEntry) -> Path:
         """Where a shard lies."""
         return self._folder / shard.file
+
+    def open_shard(self, shard: ShardEntry) -> BinaryIO:
+        """A shard, open for reading; DataError where it is missing."""
+        try:
+            return self.shard_path(shard).open("rb")
+        except FileNotFoundError:
+            where = self.shard_path(shard)
+            raise data_error(where, "no such shard", "all shards that the index lists are needed") from None
+        except OSError as error:
+            raise data_error(self.shard_path(shard), f"can't be read ({error.strerror})", "a readable file") from None
+
+    def form_of(self, shard: ShardEntry) -> ShardForm:
+        """What the samples of a shard must be."""
+        return ShardForm(str(self.shard_path(shard)), self.dtype, self.vocab_size, shard.tokens)
 
     def verify_tokenizer(self) -> None:
         """Raises DataError where tokenizer.json is missing or not the one that the shards were encoded with."""

@@ -33,9 +33,7 @@ def inspect_corpus(index: CorpusIndex | str | Path, n_samples: int = 3) -> dict[
     heads: list[dict[str, Any]] = []
     for at in picked:
         shard = split.shards[at]
-        samples = read_samples(
-            index.shard_path(shard), dtype=index.dtype, vocab_size=index.vocab_size, tokens=shard.tokens
-        )
+        samples = read_samples(index.open_shard(shard), index.form_of(shard))
         first_here = len(lengths)
         for ids in samples:
             if ids[0] == index.end_of_text:

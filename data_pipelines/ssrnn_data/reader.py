@@ -4,13 +4,13 @@ The effects behind lanes.py: a lane's reader, and the limit of open files that m
 """
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from ssrnn_data.index import CorpusIndex, SplitEntry
 from ssrnn_data.lanes import ShardSequence
-from ssrnn_data.shards import read_samples
+from ssrnn_data.shards import BadSample, read_samples
 
 _FILES_FOR_OTHERS = 256
 
@@ -18,17 +18,21 @@ _FILES_FOR_OTHERS = 256
 class TokenReader:
     """The tokens of a split from an offset on, its shards in the sequence's order."""
 
-    def __init__(self, index: CorpusIndex, split: SplitEntry, sequence: ShardSequence, offset: int) -> None:
-        self._index, self._split, self._sequence = index, split, sequence
-        self._place, skip = sequence.locate(offset)
+    def __init__(
+        self,
+        index: CorpusIndex,
+        split: SplitEntry,
+        sequence: ShardSequence,
+        offset: int,
+        on_bad: Callable[[BadSample], None] | None = None,
+    ) -> None:
+        """on_bad: is told of samples that can't be used, whose tokens become BAD_TOKEN; None: the first is an error."""
+        self._index, self._split, self._sequence, self._on_bad = index, split, sequence, on_bad
+        self._place, skip_tokens = sequence.locate(offset)
         self._samples: Iterator[np.ndarray] = iter(())
         self._ids = np.empty(0, np.uint16)
         self._at = 0
-        self._open()
-        while skip >= len(self._ids):
-            skip -= len(self._ids)
-            self._next_sample()
-        self._at = skip
+        self._open(skip_tokens)
 
     def fill(self, out: np.ndarray) -> None:
         """Fills out (n,) with the next n tokens; there must be so many."""
@@ -60,18 +64,12 @@ class TokenReader:
 
     def close(self) -> None:
         """Closes the shard's file."""
-        close = getattr(self._samples, "close", None)
-        if close is not None:
-            close()
+        self._stream.close()
 
-    def _open(self) -> None:
+    def _open(self, skip_tokens: int = 0) -> None:
         shard = self._split.shards[int(self._sequence.order[self._place])]
-        self._samples = read_samples(
-            self._index.shard_path(shard),
-            dtype=self._index.dtype,
-            vocab_size=self._index.vocab_size,
-            tokens=shard.tokens,
-        )
+        self._stream, form = self._index.open_shard(shard), self._index.form_of(shard)
+        self._samples = read_samples(self._stream, form, skip_tokens=skip_tokens, on_bad=self._on_bad)
 
     def _next_sample(self) -> None:
         """The next sample, from the next shard where one ends; EOFError after the last."""

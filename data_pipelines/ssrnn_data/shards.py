@@ -1,22 +1,28 @@
 """Writes and reads shards: standard tars by webdataset, one sample `{key}.ids.npy` a document chunk.
 
-The only file that imports webdataset (late: it takes seconds and torch with it). Everything read is checked.
+The only file that imports webdataset, and late: it takes seconds and torch with it. Reading walks the tar itself, fast
+and with a fault's place at hand; everything read is checked.
 """
 
 import hashlib
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from ssrnn_data.errors import DataError, data_error
+from ssrnn_data.errors import DataError
+from ssrnn_data.tar import Member, Read, TarDamaged, read_members
 
 MEMBER = "ids.npy"
+BAD_TOKEN = -1  # in the place of a token that could not be read
+NPY_HEADER_BYTES = 128  # what numpy writes before the ids of one array
 _BLOCK_BYTES = 1 << 20
 # The header that numpy writes for a one-dimensional array of little-endian unsigned integers. Nothing else is accepted,
 # so there is no way to a pickle, and no general parser in the reader's loop.
@@ -80,65 +86,132 @@ class ShardFile:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            digest.update(block)
+        return stream_sha256(stream)
+
+
+def stream_sha256(stream: BinaryIO) -> str:
+    """SHA-256 of what is left of a stream, in hexadecimal."""
+    digest = hashlib.sha256()
+    while block := stream.read(_BLOCK_BYTES):
+        digest.update(block)
     return digest.hexdigest()
 
 
-def read_samples(path: Path, *, dtype: str, vocab_size: int, tokens: int) -> Iterator[np.ndarray]:
-    """The samples of a shard in stored order, each ids (N,), read-only, of the given dtype; one in memory at a time.
+@dataclass(frozen=True)
+class ShardForm:
+    """What the index says of a shard: its name, the dtype of its ids (uint16 or uint32), the vocabulary, its tokens."""
 
-    Raises DataError naming shard and key for a missing, foreign or truncated tar, a missing member, another dtype, a
-    pickle, ids outside the vocabulary, another number of tokens than `tokens`. Closing the generator closes the file.
+    name: str
+    dtype: str
+    vocab_size: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class BadSample:
+    """A sample that can't be used: whose, what is wrong, from which byte of the shard on, how many tokens it held."""
+
+    shard: str
+    key: str
+    said: str
+    offset_bytes: int
+    tokens: int
+
+    def error(self) -> DataError:
+        """As the one line that is raised where bad samples are not skipped."""
+        return DataError(f"{self.shard}, {self.key}, from byte {self.offset_bytes:,} on: {self.said}")
+
+
+def read_samples(
+    stream: BinaryIO, form: ShardForm, *, skip_tokens: int = 0, on_bad: Callable[[BadSample], None] | None = None
+) -> Iterator[np.ndarray]:
+    """The samples of a shard from a token on, each ids (N,), read-only; one in memory at a time. Closes the stream.
+
+    on_bad: is told of each bad sample, in whose place as many BAD_TOKENs (int32) come; so a shard always gives the
+    tokens that the index says. Without it the first one is raised as DataError. Bad is a foreign or truncated tar, a
+    missing member, another dtype, a pickle, ids outside the vocabulary, another number of tokens than the index's.
     """
-    count, key = 0, "no sample"
-    wanted: np.dtype[Any] = np.dtype(dtype).newbyteorder("<")
+    at = 0  # in tokens
+    with stream:
+        for sample in _samples(partial(os.pread, stream.fileno()), form, skip_tokens):
+            if isinstance(sample, BadSample):
+                if on_bad is None:
+                    raise sample.error()
+                on_bad(sample)
+                sample = np.full(sample.tokens, BAD_TOKEN, np.int32)
+            elif isinstance(sample, int):
+                at += sample
+                continue
+            skipped = max(0, skip_tokens - at)
+            at += len(sample)
+            if len(sample) > skipped:
+                yield sample[skipped:]
+
+
+def _samples(read: Read, form: ShardForm, skip_tokens: int) -> Iterator[np.ndarray | BadSample | int]:
+    """The samples, or what is in the place of one: together exactly the tokens that the form says.
+
+    A number: so many tokens that lie before the wanted ones, unread.
+    """
+    dtype: np.dtype[Any] = np.dtype(form.dtype).newbyteorder("<")
+    left, key, offset = form.tokens, "no sample", 0
+
+    def bad(said: str, tokens: int) -> BadSample:
+        return BadSample(form.name, key, said, offset, max(0, min(tokens, left)))
+
     try:
-        with path.open("rb") as stream:
-            for sample in _tar_samples(path, stream):
-                key = str(sample["__key__"])
-                ids = decode_ids(sample, f"{path}, sample {key}", wanted, vocab_size)
-                count += len(ids)
-                yield ids
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise data_error(path, "no such shard", "all shards that the index lists are needed") from None
-    except Exception as error:  # tarfile and webdataset raise many kinds, and all mean that this is no whole shard
-        reason = str(error.args[0]) if error.args else type(error).__name__
-        raise data_error(f"{path}, after {key}", f"not a whole tar ({reason})", "build the corpus again") from error
-    if count != tokens:
-        raise data_error(f"{path}, after {key}", f"{count:,} tokens came", f"the index says {tokens:,}; build it again")
+        for member in read_members(read):
+            key, offset = f"sample {member.name.partition('.')[0]}", member.offset_bytes
+            tokens = (member.size_bytes - NPY_HEADER_BYTES) // dtype.itemsize  # of a good one
+            if 0 < tokens <= left and form.tokens - left + tokens <= skip_tokens:
+                left -= tokens
+                yield tokens
+                continue
+            sample: np.ndarray | BadSample
+            try:
+                sample = _ids_of(read, member, dtype, form.vocab_size)
+                if len(sample) > left:
+                    sample = bad(f"{form.tokens - left + len(sample):,} tokens came; {_said(form)}", left)
+            except _BadIds as error:
+                sample = bad(str(error), tokens)
+            left -= len(sample) if isinstance(sample, np.ndarray) else sample.tokens
+            yield sample
+    except TarDamaged as error:
+        key, offset = f"after {key}", error.offset_bytes
+        yield bad(f"not a whole tar ({error.said}); copy it again or build the corpus again", left)
+        return
+    if left:
+        yield bad(f"{form.tokens - left:,} tokens came; {_said(form)}", left)
 
 
-def _tar_samples(path: Path, stream: io.BufferedReader) -> Iterator[dict[str, Any]]:
-    """webdataset's reading, on a stream that we opened: so that nothing in a name is a command, and we close it."""
-    from webdataset import tariterators
-
-    members = tariterators.tar_file_expander([{"url": str(path), "stream": stream}])
-    samples: Iterator[dict[str, Any]] = tariterators.group_by_keys(members)
-    return samples
+def _said(form: ShardForm) -> str:
+    return f"the index says {form.tokens:,}; copy it again or build the corpus again"
 
 
-def decode_ids(sample: dict[str, Any], where: str, dtype: np.dtype[Any], vocab_size: int) -> np.ndarray:
-    """A sample's ids (N,), read-only, checked; DataError says what is wrong with them, after `where`."""
-    data = sample.get(MEMBER)
-    if data is None:
-        members = ", ".join(name for name in sample if not name.startswith("__"))
-        raise data_error(where, f"no member {MEMBER} (there is: {members})", "a shard made by build_corpus is allowed")
+class _BadIds(Exception):
+    """What is wrong with the ids of a sample, and what is allowed."""
+
+
+def _ids_of(read: Read, member: Member, dtype: np.dtype[Any], vocab_size: int) -> np.ndarray:
+    """A sample's ids (N,), read-only, checked."""
+    _, _, name = member.name.partition(".")
+    if name != MEMBER:
+        raise _BadIds(f"no member {MEMBER} (there is: {name}); a shard made by build_corpus is allowed")
+    data = read(member.size_bytes, member.start_bytes)
+    if len(data) < member.size_bytes:
+        raise TarDamaged(member.offset_bytes, f"it ends within {member.name}")
     header = _NPY_HEADER.match(data)
     if header is None:
-        came = f"{MEMBER} begins with {bytes(data[:80])!r}"
-        raise data_error(where, came, "a one-dimensional .npy of unsigned integers is allowed, never a pickle")
+        came = f"{MEMBER} begins with {data[:80]!r}"
+        raise _BadIds(f"{came}; a one-dimensional .npy of unsigned integers is allowed, never a pickle")
     if _DTYPES[header[1]] != dtype:
-        raise data_error(where, f"ids are {_DTYPES[header[1]].name}", f"the index says {dtype.name}")
+        raise _BadIds(f"ids are {_DTYPES[header[1]].name}; the index says {dtype.name}")
     length = int(header[2])
     if length == 0 or len(data) != header.end() + length * dtype.itemsize:
         came = f"{len(data) - header.end():,} bytes of ids for {length:,} tokens"
-        raise data_error(where, came, f"{dtype.itemsize} bytes a token and at least one token are allowed")
+        raise _BadIds(f"{came}; {dtype.itemsize} bytes a token and at least one token are allowed")
     ids: np.ndarray = np.frombuffer(data, dtype=dtype, offset=header.end())
     if int(ids.max()) >= vocab_size:
-        raise data_error(where, f"id {int(ids.max())} came", f"ids below the vocabulary's {vocab_size} are allowed")
+        raise _BadIds(f"id {int(ids.max())} came; ids below the vocabulary's {vocab_size} are allowed")
     return ids

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from ssrnn_data.bad_samples import BadSamples, OnBadSample, check_policy
 from ssrnn_data.errors import data_error
 from ssrnn_data.index import CorpusIndex, as_index
 from ssrnn_data.lanes import ShardSequence, check_counts, deal_lanes, lane_offset, shard_order, windows_per_epoch
 from ssrnn_data.position import Position
 from ssrnn_data.reader import TokenReader, allow_open_files
+from ssrnn_data.shards import BAD_TOKEN
 
 IGNORED_TARGET = -100  # torch's own default: a position whose target does not count
 
@@ -34,6 +36,17 @@ class Batch:
     targets_BT: torch.Tensor
     reset_BT: torch.Tensor
     lane_ids_B: torch.Tensor
+
+    @classmethod
+    def of_windows(cls, row: np.ndarray, end_of_text: int, lanes: Sequence[int]) -> "Batch":
+        """From int64 rows (B, T + 1) that may hold BAD_TOKEN; resets where documents start."""
+        is_bad = row == BAD_TOKEN
+        if not is_bad.any():
+            return cls.from_rows(row, row[:, :-1] == end_of_text, lanes)
+        whole = np.where(is_bad, end_of_text, row)
+        batch = cls.from_rows(whole, whole[:, :-1] == end_of_text, lanes)
+        batch.targets_BT[torch.from_numpy(is_bad[:, 1:] | is_bad[:, :-1])] = IGNORED_TARGET
+        return batch
 
     @classmethod
     def from_rows(cls, row: np.ndarray, reset_BT: np.ndarray, lanes: Sequence[int]) -> "Batch":
@@ -67,8 +80,13 @@ class TokenStream:
         seed: int = 0,
         epochs: int | None = None,
         position: Mapping[str, Any] | None = None,
+        on_bad_sample: OnBadSample = "error",
+        max_bad_fraction: float = 0.001,
     ) -> None:
         """index: a CorpusIndex, index.json or its folder. epochs None: endless. position: of position(), to resume.
+
+        on_bad_sample: "skip" puts <|endoftext|> in the place of each token of a bad sample, with target -100 and reset
+        true, up to max_bad_fraction of the split's tokens; `bad` says which.
 
         Raises DataError for an unknown split, a corpus smaller than one batch, more ranks than lanes, a position of
         another corpus, split, seed or shape.
@@ -82,6 +100,9 @@ class TokenStream:
             check_counts(epochs=epochs)
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise data_error("seed", f"{seed!r} came", "an integer of 0 or more is allowed")
+        check_policy(on_bad_sample, max_bad_fraction)
+        self.bad = BadSamples(self._split.tokens, max_bad_fraction)
+        self._on_bad = self.bad if on_bad_sample == "skip" else None
         self._epochs = epochs
         start = Position(split, seed, lanes, sequence_length, self._index.fingerprint)
         self._position = start if position is None else start.moved_to(position, self.windows_per_epoch)
@@ -107,15 +128,15 @@ class TokenStream:
         except BaseException:
             self.close()
             raise
-        reset_BT = row[:, :-1] == self._index.end_of_text
+        batch = Batch.of_windows(row, self._index.end_of_text, self.lanes)
         if self._position.window == 0:
-            reset_BT[:, 0] = True
+            batch.reset_BT[:, 0] = True
         self._last_B = row[:, -1].copy()
         epoch = self._position.epoch
         self._position = self._position.next(self.windows_per_epoch)
         if self._position.epoch != epoch:
             self.close()
-        return Batch.from_rows(row, reset_BT, self.lanes)
+        return batch
 
     def _read(self) -> np.ndarray:
         """Rows (B, T + 1), fresh each time since the batch keeps its memory; the first column was the last target."""
@@ -133,7 +154,7 @@ class TokenStream:
         sequence = ShardSequence.of(shards, order)
         for place, lane in enumerate(self.lanes):
             offset = lane_offset(lane, self._position.window, self.windows_per_epoch, self.sequence_length)
-            reader = TokenReader(self._index, self._split, sequence, offset)
+            reader = TokenReader(self._index, self._split, sequence, offset, self._on_bad)
             self._readers.append(reader)
             reader.fill(self._last_B[place : place + 1])
 

@@ -1,11 +1,10 @@
 """Is a corpus what its index says? Every file is hashed, every sample read, and what is wrong named with its place.
 
-The walk through a tar is by tarfile, which knows where a member begins; training reads by webdataset (shards.py).
+Reads as training does (shards.py).
 """
 
 import os
-import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ import numpy as np
 
 from ssrnn_data.errors import DataError
 from ssrnn_data.index import CorpusIndex, Counts, ShardEntry, load_tokenizer
-from ssrnn_data.shards import MEMBER, decode_ids, file_sha256
+from ssrnn_data.shards import BadSample, read_samples, stream_sha256
 
 COUNTS = tuple(Counts.model_fields)
-_BLOCK = 512  # of a tar
 
 
 @dataclass(frozen=True)
@@ -65,21 +63,24 @@ def verify_corpus(path: str | Path, progress: Callable[[int, int], None] | None 
 
 
 def _faults(index: CorpusIndex, shard: ShardEntry, byte_lengths: np.ndarray | None) -> list[Fault]:
-    """A shard's: the file's own, else the first sample that cannot be read, else what does not add up."""
-    path = index.shard_path(shard)
+    """A shard's: the first sample that cannot be read, else what does not add up."""
+    bad, counts = list[BadSample](), dict.fromkeys(COUNTS, 0)
     try:
-        size = path.stat().st_size
-        is_same = size == shard.size_bytes and file_sha256(path) == shard.sha256
-        counts = dict.fromkeys(COUNTS, 0)
-        for offset, ids in _samples(path, index):
-            if isinstance(ids, str):
-                return [Fault(shard.file, ids, offset)]
-            counts["tokens"] += len(ids)
-            counts["samples"] += 1
-            counts["documents"] += int(ids[0] == index.end_of_text)
-            counts["text_bytes"] += 0 if byte_lengths is None else int(byte_lengths[ids].sum())
+        with index.open_shard(shard) as stream:
+            size, digest = os.fstat(stream.fileno()).st_size, stream_sha256(stream)
+            for ids in read_samples(stream, index.form_of(shard), on_bad=bad.append):
+                if bad:
+                    return [Fault(shard.file, f"{bad[0].key}: {bad[0].said}", bad[0].offset_bytes)]
+                counts["tokens"] += len(ids)
+                counts["samples"] += 1
+                counts["documents"] += int(ids[0] == index.end_of_text)
+                counts["text_bytes"] += 0 if byte_lengths is None else int(byte_lengths[ids].sum())
+    except DataError as error:
+        return [Fault(shard.file, str(error).partition(": ")[2])]
     except OSError as error:
         return [Fault(shard.file, f"cannot be read ({error.strerror}); all shards of the index are needed")]
+    if bad:  # of no tokens
+        return [Fault(shard.file, f"{bad[0].key}: {bad[0].said}", bad[0].offset_bytes)]
     wrong = [
         f"{counts[what]:,} {what}, the index says {getattr(shard, what):,}"
         for what in COUNTS
@@ -87,30 +88,6 @@ def _faults(index: CorpusIndex, shard: ShardEntry, byte_lengths: np.ndarray | No
     ]
     if size != shard.size_bytes:
         wrong.insert(0, f"{size:,} bytes, the index says {shard.size_bytes:,}")
-    elif not is_same:
+    elif digest != shard.sha256:
         wrong.insert(0, "its SHA-256 is not the index's, though every sample can be read: ids were changed")
     return [Fault(shard.file, "; ".join(wrong))] if wrong else []
-
-
-def _samples(path: Path, index: CorpusIndex) -> Iterator[tuple[int, np.ndarray | str]]:
-    """Where each member begins, and its ids (N,), or in the end what is wrong there."""
-    dtype: np.dtype = np.dtype(index.dtype).newbyteorder("<")
-    with path.open("rb") as stream:
-        offset = 0
-        try:
-            tar = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115  # the stream is closed
-            while (member := tar.next()) is not None:
-                offset, (key, _, name) = member.offset, member.name.partition(".")
-                data = tar.extractfile(member)
-                sample = {name: b"" if data is None else data.read()}
-                yield offset, decode_ids(sample, f"sample {key}", dtype, index.vocab_size)
-                offset = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
-        except DataError as error:
-            yield offset, str(error)
-            return
-        except tarfile.TarError as error:
-            yield offset, f"not a whole tar ({error})"
-            return
-        stream.seek(offset)
-        if stream.read(_BLOCK) != bytes(_BLOCK):  # tarfile takes what is no header for the end
-            yield offset, f"no member {MEMBER} and no end of a tar begins here"

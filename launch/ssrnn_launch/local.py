@@ -72,7 +72,7 @@ def _open_corpus(config: RunConfig) -> None:
     """Say what is wrong with the corpus before Ray starts."""
     from ssrnn_data import CorpusIndex
 
-    CorpusIndex.load(config.data.index)
+    CorpusIndex.load(config.data.index, check_files=config.data.on_bad_sample == "error")
 
 
 def _train(config: RunConfig) -> tuple[dict[str, Any], StopSignals]:

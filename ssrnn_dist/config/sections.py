@@ -24,6 +24,12 @@ class DataSection(Section):
 
     index: str = Field(description="folder of a built corpus, or its index.json")
     build: BuildSection | None = Field(None, description="build the corpus at `index` from these where it is missing")
+    on_bad_sample: Literal["error", "skip"] = Field(
+        "error", description="a sample of a shard that can't be used ends the run, or is skipped, counted and logged"
+    )
+    max_bad_fraction: float = Field(
+        0.001, ge=0, le=1, description="of the training tokens, how many a worker may skip before that is an error"
+    )
 
 
 class TrainSection(Section):

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from archives import Members, tar_of
 from damage import edit, members_of, npy, replace_shard
 
-from ssrnn_data import CorpusIndex, DataError, EvaluationStream, TokenStream, inspect_corpus
+from ssrnn_data import IGNORED_TARGET, CorpusIndex, DataError, EvaluationStream, TokenStream, inspect_corpus
 from ssrnn_data.index import VERSION
+from ssrnn_data.lanes import ShardSequence, shard_order
+from ssrnn_data.shards import NPY_HEADER_BYTES
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def read_all(folder: Path) -> None:
 
 
 def read_lanes(folder: Path) -> None:
-    for _ in TokenStream(folder, lanes=4, sequence_length=50, epochs=1):
+    for _ in TokenStream(folder, lanes=1, sequence_length=50, epochs=1):
         pass
 
 
@@ -43,7 +46,7 @@ DAMAGES: dict[str, tuple[Callable[[Members], bytes], str]] = {
         "no member",
     ),
     "a missing sample": (lambda members: tar_of(members[1:]), "tokens came; the index says"),
-    "a sample twice": (lambda members: tar_of([members[0], *members]), "not a whole tar"),
+    "a sample twice": (lambda members: tar_of([members[0], *members]), "tokens came; the index says"),
     "another dtype": (lambda members: tar_of([(members[0][0], npy(np.zeros(9, "<u4")))]), "ids are uint32"),
     "signed ids": (lambda members: tar_of([(members[0][0], npy(np.zeros(9, "<i2")))]), "begins with"),
     "two dimensions": (lambda members: tar_of([(members[0][0], npy(np.zeros((3, 3), "<u2")))]), "begins with"),
@@ -154,3 +157,89 @@ def test_an_index_that_contradicts_itself_is_refused(copy: Path, change: Callabl
     with pytest.raises(DataError) as caught:
         CorpusIndex.load(copy)
     assert "\n" not in str(caught.value)
+
+
+def first_tokens(members: Members) -> int:
+    return (len(members[0][1]) - NPY_HEADER_BYTES) // 2
+
+
+def cut_in_the_second(members: Members) -> bytes:
+    return tar_of(members)[: 512 + -(-len(members[0][1]) // 512) * 512 + 512 + 100]
+
+
+def of_the_first(members: Members) -> slice:
+    return slice(0, first_tokens(members))
+
+
+def not_the_first(members: Members) -> slice:
+    return slice(first_tokens(members), None)
+
+
+def everything(members: Members) -> slice:
+    return slice(None)
+
+
+# What is done to the first training shard, and which of its tokens are then bad.
+SKIPPED: dict[str, tuple[Callable[[Members], bytes], Callable[[Members], slice]]] = {
+    "ids outside the vocabulary": (
+        lambda members: tar_of([(members[0][0], npy(np.full(first_tokens(members), 9_999, "<u2"))), *members[1:]]),
+        of_the_first,
+    ),
+    "a pickle": (
+        lambda members: tar_of([(members[0][0], b"x" * len(members[0][1])), *members[1:]]),
+        of_the_first,
+    ),
+    "another member": (
+        lambda members: tar_of([(members[0][0][: -len("ids.npy")] + "jpg", members[0][1]), *members[1:]]),
+        of_the_first,
+    ),
+    "a missing sample": (lambda members: tar_of(members[:1]), not_the_first),
+    "a truncated tar": (cut_in_the_second, not_the_first),
+    "no tar": (lambda members: b"hello world" * 1_000, everything),
+    "an empty file": (lambda members: b"", everything),
+}
+
+
+@pytest.mark.parametrize("name", SKIPPED)
+@pytest.mark.parametrize("lanes", [1, 5])
+def test_skipped_samples_move_no_other_token(copy: Path, name: str, lanes: int) -> None:
+    shape = {"lanes": lanes, "sequence_length": 50, "epochs": 1}
+    wanted = list(TokenStream(copy, **shape))
+    index, members = CorpusIndex.load(copy), members_of(copy)
+    shards = index.splits["train"].shards
+    sequence = ShardSequence.of([shard.tokens for shard in shards], shard_order(len(shards), 0, 0))
+    is_bad = np.zeros(sequence.tokens, bool)
+    damage, which = SKIPPED[name]
+    place = int(np.flatnonzero(sequence.order == 0)[0])
+    is_bad[sequence.starts[place] : sequence.starts[place + 1]][which(members)] = True
+    replace_shard(copy, damage(members))
+
+    stream = TokenStream(copy, **shape, on_bad_sample="skip", max_bad_fraction=1)
+    found = list(stream)
+    assert len(found) == len(wanted)
+    for window, (got, want) in enumerate(zip(found, wanted, strict=True)):
+        at = (np.arange(lanes)[:, None] * len(wanted) + window) * 50 + np.arange(50)
+        bad_input, bad_target = torch.from_numpy(is_bad[at]), torch.from_numpy(is_bad[at + 1])
+        assert torch.equal(got.tokens_BT, want.tokens_BT.where(~bad_input, torch.tensor(index.end_of_text)))
+        ignored = bad_input | bad_target
+        assert torch.equal(got.targets_BT, want.targets_BT.where(~ignored, torch.tensor(IGNORED_TARGET)))
+        assert torch.equal(got.reset_BT, want.reset_BT | bad_input)
+    taken = stream.bad.take()
+    assert {bad.shard for bad in taken} == {str(copy / "train-000000.tar")}
+    assert stream.bad.count == len(taken)
+    assert stream.bad.tokens == sum(bad.tokens for bad in taken) == is_bad.sum()
+    assert stream.bad.take() == []
+
+
+def test_more_bad_samples_than_allowed_are_an_error(copy: Path) -> None:
+    replace_shard(copy, b"")
+    stream = TokenStream(copy, lanes=1, sequence_length=50, epochs=1, on_bad_sample="skip", max_bad_fraction=0.001)
+    with pytest.raises(DataError, match=r"train-000000\.tar.*tokens are bad; allowed are 0\.001 of .*max_bad_fraction"):
+        list(stream)
+
+
+def test_wrong_policies_are_named(copy: Path) -> None:
+    with pytest.raises(DataError, match="on_bad_sample: 'ignore' came; error or skip is allowed"):
+        TokenStream(copy, lanes=1, sequence_length=50, on_bad_sample="ignore")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="max_bad_fraction"):
+        TokenStream(copy, lanes=1, sequence_length=50, on_bad_sample="skip", max_bad_fraction=2)
