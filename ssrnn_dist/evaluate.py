@@ -102,7 +102,8 @@ def evaluate_checkpoint(
 def _corpus_of(data: Path, tokenizer: Path, scratch: Path, split: str) -> tuple[CorpusIndex, str]:
     """The corpus at data, which must have been made with this tokenizer; plain text becomes one here."""
     if not (data.name == "index.json" or (data / "index.json").is_file()):
-        built = build_corpus([str(data)], scratch / "corpus", tokenizer=tokenizer, holdout=0.0)
+        out = scratch / "corpus"
+        built = build_corpus([str(data)], out, tokenizer=tokenizer, holdout=0.0, deduplicate=False)
         return CorpusIndex.load(built), "train"
     index = CorpusIndex.load(data)
     theirs = (index.folder / index.tokenizer.file).read_bytes()

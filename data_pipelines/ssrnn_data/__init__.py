@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from ssrnn_data.errors import DataError
     from ssrnn_data.evaluation import EvaluationStream
     from ssrnn_data.index import CorpusIndex, load_tokenizer
-    from ssrnn_data.inspection import inspect_corpus
+    from ssrnn_data.inspection import draw_lengths, inspect_corpus, read_document
     from ssrnn_data.lanes import deal_lanes
     from ssrnn_data.shards import BadSample
     from ssrnn_data.stream import IGNORED_TARGET, Batch, TokenStream
     from ssrnn_data.tokenizer import TextTokenizer, Utf8Streamer
     from ssrnn_data.verify import Fault, Verified, verify_corpus
+    from ssrnn_data.webdataset import as_webdataset
 
 _HOMES = {
     "IGNORED_TARGET": "stream",
@@ -30,10 +31,13 @@ _HOMES = {
     "TokenStream": "stream",
     "Utf8Streamer": "tokenizer",
     "Verified": "verify",
+    "as_webdataset": "webdataset",
     "build_corpus": "corpus",
     "deal_lanes": "lanes",
+    "draw_lengths": "inspection",
     "inspect_corpus": "inspection",
     "load_tokenizer": "index",
+    "read_document": "inspection",
     "verify_corpus": "verify",
 }
 
@@ -49,10 +53,13 @@ __all__ = [
     "TokenStream",
     "Utf8Streamer",
     "Verified",
+    "as_webdataset",
     "build_corpus",
     "deal_lanes",
+    "draw_lengths",
     "inspect_corpus",
     "load_tokenizer",
+    "read_document",
     "verify_corpus",
 ]
 

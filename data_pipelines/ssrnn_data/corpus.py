@@ -1,32 +1,44 @@
-"""Builds a corpus: sources → documents → tokenizer → shards → index.json, in constant memory, the same each time.
+"""Builds a corpus: sources → documents → tokenizer → shards → index.json, on all cores, the same bytes each time.
 
-Three passes over the sources: survey (validate, hash, split), tokenizer (a sample of the training text), encode.
+Three stages over units of work (building/): a look with a sample for the tokenizer, encoding into runs, and gathering
+the runs into shards in a shuffled order. What a killed build finished is kept for the next.
 """
 
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from ssrnn_data.cutting import shorten_words
-from ssrnn_data.documents import Document, OnInvalid, Tally, read_documents
+from ssrnn_data.building.sample import sampled_words
+from ssrnn_data.building.tasks import Task, encode_task, gather_task, job_of, look_task
+from ssrnn_data.building.units import cut_units, expected_text_bytes
+from ssrnn_data.building.work_folder import WorkFolder
+from ssrnn_data.building.workers import Workers, open_workers
+from ssrnn_data.documents import OnInvalid, Tally
 from ssrnn_data.errors import DataError, data_error
-from ssrnn_data.index import INDEX_FILE, TOKENIZER_FILE, CorpusIndex, Noted, SplitEntry, TokenizerEntry
+from ssrnn_data.index import (
+    INDEX_FILE,
+    TOKENIZER_FILE,
+    CorpusIndex,
+    Counts,
+    Noted,
+    Origin,
+    ShardEntry,
+    SplitEntry,
+    TokenizerEntry,
+)
 from ssrnn_data.plan import BuildPlan
 from ssrnn_data.sources import SourceFile, as_source_list, find_sources
-from ssrnn_data.split import SPLITS, Split, SplitCounts, split_of, uniform
+from ssrnn_data.split import SPLITS, Split, SplitCounts
 from ssrnn_data.staging import staged_folder
 from ssrnn_data.tokenizer import TextTokenizer, train_tokenizer
-from ssrnn_data.writer import ShardFormat, SplitWriter, choose_dtype, choose_shard_tokens
+from ssrnn_data.writer import choose_dtype, choose_shard_tokens
 
 Progress = Callable[[str, int, int], None]
-TOKENIZER_SAMPLE_BYTES = 64 << 20
-# Of text in which words never end (one long line of letters): learning from it takes a hundred times the memory.
-_UNBROKEN_SAMPLE_BYTES = 4 << 20
-_BATCH_CHARACTERS = 1 << 19
-_BATCH_PIECES = 1 << 12
 _PROGRESS_SECONDS = 0.2
+_WORTH_A_PROCESS_BYTES = 4 << 20  # of text; to start one takes half a second
 
 
 def build_corpus(
@@ -36,42 +48,76 @@ def build_corpus(
     tokenizer: str | Path | None = None,
     vocab_size: int = 4096,
     holdout: float = 0.02,
+    test: float = 0.0,
     text_field: str = "text",
     seed: int = 0,
     shard_tokens: int | None = None,
     chunk_tokens: int = 65_536,
     on_invalid: OnInvalid = "skip",
+    deduplicate: bool = True,
+    licence: str | None = None,
+    provenance: str | None = None,
     overwrite: bool = False,
+    processes: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Builds a corpus in out_dir from files, globs, folders or "stdlib:"; the path of its index.json.
+    """Builds a corpus in out_dir from files, globs, folders, URLs or "stdlib:"; the path of its index.json.
 
-    tokenizer: a tokenizer.json; None trains byte-level BPE of at most vocab_size ids on the training text.
-    holdout: the fraction of documents (by hash of content and seed) that makes the valid split; 0 for none.
-    text_field: the field of .jsonl lines. shard_tokens, chunk_tokens: tokens a shard (None: by size), at most a sample.
+    tokenizer: a tokenizer.json or a Hugging Face folder; None trains byte-level BPE of at most vocab_size ids.
+    holdout, test: the fractions of documents (by hash of content and seed) that make the valid and test splits.
+    text_field: the field of .jsonl lines and columns of .parquet that holds the text. seed: of splits and order.
+    shard_tokens, chunk_tokens: tokens a shard, about (None: by size), and at most a sample.
     on_invalid: what becomes of a document that is no UTF-8: "skip" (counted), "replace" (U+FFFD) or "error".
-    progress(stage, done, total): stage is survey, tokenizer or encode; bytes.
+    deduplicate: of equal documents only the first is kept. licence, provenance: words for the index, as they are.
+    processes: at most so many (None: a core each); they change nothing but the time.
+    progress(stage, done, total): stage is look, tokenizer, encode (bytes) or gather (tokens).
     A corpus in out_dir that was built from the same is returned as it is; any other needs overwrite=True.
 
-    Raises DataError for wrong arguments or sources, OSError for a full disk: then out_dir is as it was.
+    Raises DataError for wrong arguments or sources: nothing is left. After any other end (a kill, Ctrl-C, a full disk)
+    out_dir is as it was, and the same call goes on where it ended.
     """
     names = tuple(as_source_list(sources))
-    plan = BuildPlan(names, vocab_size, holdout, text_field, seed, shard_tokens, chunk_tokens, on_invalid)
+    plan = BuildPlan(
+        sources=names,
+        vocab_size=vocab_size,
+        holdout=holdout,
+        text_field=text_field,
+        seed=seed,
+        shard_tokens=shard_tokens,
+        chunk_tokens=chunk_tokens,
+        on_invalid=on_invalid,
+        test=test,
+        deduplicate=deduplicate,
+        licence=licence,
+        provenance=provenance,
+    )
     plan.check()
     target = Path(out_dir).expanduser().absolute()
-    given = None if tokenizer is None else TextTokenizer.from_file(tokenizer)
+    given = None if tokenizer is None else TextTokenizer.from_path(tokenizer)
     files = find_sources(names)
     built_from = plan.built_from(files, given)
     if _stands(target, built_from, overwrite):
         return target / INDEX_FILE
-    build = _Build(plan, files, progress or (lambda stage, done, total: None))
-    with staged_folder(target.resolve()) as folder:
-        build.survey()
-        chosen = given or train_tokenizer(build.sample(), vocab_size)
-        chosen.save(folder / TOKENIZER_FILE)
-        splits = build.encode(folder, chosen)
-        build.index(chosen, splits, built_from).write(folder)
+    with staged_folder(target.resolve(), built_from) as (work, new):
+        units = cut_units(files)
+        work.begin(job_of(plan, files, units))
+        with open_workers(work, _processes(files, units, processes)) as workers:
+            build = _Build(plan, files, len(units), work, workers, progress or (lambda stage, done, total: None))
+            chosen = given or build.trained_tokenizer()
+            chosen.save(work.path / TOKENIZER_FILE)  # for the workers
+            build.encode()
+            shards = build.gather()
+        chosen.save(new / TOKENIZER_FILE)
+        splits = {split: _put(work, new, split, entries) for split, entries in shards.items()}
+        build.index(chosen, splits, built_from).write(new)
     return target / INDEX_FILE
+
+
+def _processes(files: Sequence[SourceFile], units: Sequence[range], wanted: int | None) -> int:
+    if wanted is not None:
+        return max(1, min(wanted, len(units)))
+    worth = sum(map(expected_text_bytes, files)) // _WORTH_A_PROCESS_BYTES
+    return max(1, min(os.cpu_count() or 1, len(units), worth))
 
 
 def _stands(target: Path, built_from: str, overwrite: bool) -> bool:
@@ -106,130 +152,120 @@ def _stands(target: Path, built_from: str, overwrite: bool) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class _Piece:
-    split: Split
-    text: str
-    starts: bool
-    ends: bool
-    where: str
+def _put(work: WorkFolder, new: Path, split: Split, entries: Sequence[ShardEntry]) -> SplitEntry:
+    """Moves a split's shards to their place, numbered without gaps; a build that was killed here goes on."""
+    placed = []
+    for number, entry in enumerate(entries):
+        file = f"{split}-{number:06d}.tar"
+        if not (new / file).exists():
+            (work.shards / entry.file).rename(new / file)
+        placed.append(entry.model_copy(update={"file": file}))
+    totals = {what: sum(getattr(entry, what) for entry in placed) for what in Counts.model_fields}
+    return SplitEntry(shards=tuple(placed), **totals)
 
 
 class _Build:
-    """One build: the passes over the sources, and what the first one counted."""
+    """One build: its stages, and what they counted."""
 
-    def __init__(self, plan: BuildPlan, files: list[SourceFile], progress: Progress) -> None:
-        self._plan, self._files, self._progress = plan, files, progress
-        self._counts, self._tally = SplitCounts(), Tally()
-        self._next_report = 0.0
+    def __init__(
+        self,
+        plan: BuildPlan,
+        files: list[SourceFile],
+        units: int,
+        work: WorkFolder,
+        workers: Workers,
+        progress: Progress,
+    ) -> None:
+        self._plan, self._files, self._units, self._work, self._workers = plan, files, units, work, workers
+        self._progress, self._next_report = progress, 0.0
+        self._bytes_of = [0] * units
+        self._encoded: list[dict[str, Any]] = []
+        self._duplicates: list[dict[str, Any]] = []
 
     def _report(self, stage: str, done: int, total: int) -> None:
         if done >= total or time.monotonic() >= self._next_report:
             self._progress(stage, done, total)
             self._next_report = time.monotonic() + _PROGRESS_SECONDS
 
-    def _documents(self, file: SourceFile, tally: Tally) -> Iterator[Document]:
-        return read_documents(file, text_field=self._plan.text_field, on_invalid=self._plan.on_invalid, tally=tally)
+    def _run(self, stage: str, tasks: Sequence[Task], sizes: Sequence[int]) -> list[dict[str, Any]]:
+        """The results of the tasks, in their order."""
+        size_of = {task["part"]: size for task, size in zip(tasks, sizes, strict=True)}
+        results: dict[str, dict[str, Any]] = {}
+        done, total = 0, max(1, sum(sizes))
+        self._report(stage, 0, total)
 
-    def _all_documents(self) -> Iterator[Document]:
-        for file in self._files:
-            yield from self._documents(file, Tally())
+        def on_done(task: Task, result: dict[str, Any]) -> None:
+            nonlocal done
+            results[task["part"]] = result
+            done += size_of[task["part"]]
+            self._report(stage, min(done, total), total)
 
-    def survey(self) -> None:
-        """Validates, hashes and counts every document; DataError for no document or an impossible split."""
-        plan, total, done = self._plan, sum(file.size_bytes for file in self._files), 0
-        for file in self._files:
-            for document in self._documents(file, self._tally):
-                self._counts.add(document.digest, document.text_bytes, plan.seed, plan.holdout)
-                self._report("survey", done, total)
-            done += file.size_bytes
-            self._report("survey", done, total)
-        if not sum(self._counts.documents.values()):
-            skipped = (
-                ", ".join(f"{count} {reason}" for reason, count in sorted(self._tally.counts.items())) or "0 lines"
-            )
-            came = f"no document in {len(self._files)} files ({skipped})"
-            raise data_error(", ".join(plan.sources), came, "at least one non-empty UTF-8 text is needed")
-        self._counts.check(plan.holdout)
+        self._workers.run(tasks, on_done)
+        self._report(stage, total, total)
+        return [results[task["part"]] for task in tasks]
 
-    def sample(self) -> Iterator[str]:
-        """Training text for the tokenizer: all of it, or pieces that their document's hash picks."""
-        total = self._counts.text_bytes["train"]
-        fraction = min(1.0, TOKENIZER_SAMPLE_BYTES / max(1, total))
-        done = taken = unbroken = 0
-        for document in self._all_documents():
-            if split_of(document.digest, self._plan.seed, self._plan.holdout) != "train":
-                continue
-            for number, piece in enumerate(document.pieces()):
-                size = len(piece.encode("utf-8"))
-                done += size
-                picked = uniform(document.digest, self._plan.seed, number) < fraction
-                if picked and taken < TOKENIZER_SAMPLE_BYTES:
-                    words = shorten_words(piece)
-                    unbroken += size if len(words) > 1 else 0
-                    if len(words) == 1 or unbroken <= _UNBROKEN_SAMPLE_BYTES:
-                        taken += size
-                        yield from words
-                self._report("tokenizer", min(done, total), total)
+    def _unit_sizes(self) -> list[int]:
+        return [sum(self._files[place].size_bytes for place in unit) for unit in cut_units(self._files)]
 
-    def encode(self, folder: Path, tokenizer: TextTokenizer) -> dict[Split, SplitEntry]:
-        """Writes the shards of every split that has documents; the splits' entries."""
+    def trained_tokenizer(self) -> TextTokenizer:
+        """Looks at all units and trains on their samples; DataError for no document or an impossible split."""
+        tasks = [look_task(unit) for unit in range(self._units)]
+        self._check(self._run("look", tasks, self._unit_sizes()))
+        parts = [task["part"] for task in tasks]
+        total = sum((self._work.parts / f"{part}.sample").stat().st_size for part in parts)
+
+        def words() -> Iterable[str]:
+            for done, word in sampled_words(self._work, parts):
+                self._report("tokenizer", min(done, total - 1), total)
+                yield word
+
+        tokenizer = train_tokenizer(words(), self._plan.vocab_size)
+        self._report("tokenizer", total, total)
+        return tokenizer
+
+    def encode(self) -> None:
+        """Writes every unit's runs."""
+        self._encoded = self._run("encode", [encode_task(unit) for unit in range(self._units)], self._unit_sizes())
+        self._check(self._encoded)
+
+    def gather(self) -> dict[Split, list[ShardEntry]]:
+        """Writes the shards of every split that has documents."""
+        tokens = {split: sum(unit["tokens"][split] for unit in self._encoded) for split in SPLITS}
         shard_tokens = self._plan.shard_tokens or choose_shard_tokens(self._counts.text_bytes["train"])
-        form = ShardFormat(choose_dtype(tokenizer.vocab_size), shard_tokens, self._plan.chunk_tokens)
-        writers = {
-            split: SplitWriter(folder, split, tokenizer, form) for split in SPLITS if self._counts.documents[split]
-        }
-        total, done = sum(self._counts.text_bytes.values()), 0
-        try:
-            for batch in self._batches():
-                for piece, ids in zip(batch, tokenizer.encode_batch([p.text for p in batch]), strict=True):
-                    if piece.split not in writers:
-                        raise self._changed(piece.where)
-                    writers[piece.split].add(ids, starts=piece.starts, ends=piece.ends)
-                    done += len(piece.text.encode("utf-8"))
-                self._report("encode", min(done, total), total)
-            entries = {split: writer.close() for split, writer in writers.items()}
-        finally:
-            for writer in writers.values():
-                writer.abandon()
-        for split, entry in entries.items():
-            if (entry.documents, entry.text_bytes) != (self._counts.documents[split], self._counts.text_bytes[split]):
-                raise self._changed(", ".join(self._plan.sources))
-        return entries
+        buckets = {split: -(-tokens[split] // shard_tokens) for split in SPLITS}
+        tasks = [
+            gather_task(split, bucket, buckets[split], shard_tokens)
+            for split in SPLITS
+            for bucket in range(buckets[split])
+        ]
+        sizes = [tokens[task["split"]] // task["buckets"] for task in tasks]
+        found: dict[Split, list[ShardEntry]] = {split: [] for split in SPLITS if buckets[split]}
+        for task, result in zip(tasks, self._run("gather", tasks, sizes), strict=True):
+            found[task["split"]] += [ShardEntry(**shard) for shard in result["shards"]]
+            self._duplicates.append(result["duplicates"])
+        return found
 
-    @staticmethod
-    def _changed(where: str) -> DataError:
-        return data_error(where, "changed while it was read", "leave the sources alone until the build is done")
-
-    def _pieces(self) -> Iterator[_Piece]:
-        for document in self._all_documents():
-            split = split_of(document.digest, self._plan.seed, self._plan.holdout)
-            pieces = document.pieces()
-            text, starts = next(pieces), True
-            for following in pieces:
-                yield _Piece(split, text, starts, False, document.where)
-                text, starts = following, False
-            yield _Piece(split, text, starts, True, document.where)
-
-    def _batches(self) -> Iterator[list[_Piece]]:
-        """Pieces of many documents together, so that every core encodes."""
-        batch: list[_Piece] = []
-        characters = 0
-        for piece in self._pieces():
-            batch.append(piece)
-            characters += len(piece.text)
-            if characters >= _BATCH_CHARACTERS or len(batch) >= _BATCH_PIECES:
-                yield batch
-                batch, characters = [], 0
-        if batch:
-            yield batch
+    def _check(self, units: Sequence[dict[str, Any]]) -> None:
+        """Adds up what the units counted; DataError for no document or an impossible split."""
+        self._counts, self._tally = SplitCounts(), Tally()
+        for unit in units:
+            self._counts.merge(unit["counts"])
+            self._tally.merge(unit["tally"])
+        if not sum(self._counts.documents.values()):
+            counted = sorted(self._tally.counts.items())
+            skipped = ", ".join(f"{count} {reason}" for reason, count in counted) or "0 lines"
+            came = f"no document in {len(self._files)} files ({skipped})"
+            raise data_error(", ".join(self._plan.sources), came, "at least one non-empty UTF-8 text is needed")
+        self._counts.check(self._plan.holdout, self._plan.test)
 
     def index(self, tokenizer: TextTokenizer, splits: dict[Split, SplitEntry], built_from: str) -> CorpusIndex:
         """What index.json will say."""
         noted = {
             reason: Noted(count=count, first=tuple(self._tally.first[reason]))
-            for reason, count in sorted(self._tally.counts.items())
+            for reason, count in self._tally.counts.items()
         }
+        if any(each["documents"] for each in self._duplicates):
+            noted["duplicate"] = self._noted_duplicates()
         return CorpusIndex(
             created_by=f"ssrnn-dist {_release()}",
             dtype=choose_dtype(tokenizer.vocab_size),
@@ -237,13 +273,43 @@ class _Build:
             end_of_text=tokenizer.end_of_text,
             tokenizer=TokenizerEntry(file=TOKENIZER_FILE, sha256=tokenizer.sha256),
             splits=splits,
-            sources=tuple(name.encode("utf-8", "replace").decode("utf-8") for name in self._plan.sources),
+            sources=tuple(_printable(name) for name in self._plan.sources),
+            origins=self._origins(),
+            licence=self._plan.licence,
+            provenance=self._plan.provenance,
             seed=self._plan.seed,
             holdout=float(self._plan.holdout),
+            test=float(self._plan.test),
             replaced=noted.pop("replaced", Noted(count=0, first=())),
-            skipped=noted,
+            skipped=dict(sorted(noted.items())),
             built_from=built_from,
         )
+
+    def _noted_duplicates(self) -> Noted:
+        first = sorted(tuple(place) for each in self._duplicates for place in each["first"])[:10]
+        names = tuple(f"{self._files[file].name}, document {number + 1}" for file, number in first)
+        return Noted(count=sum(each["documents"] for each in self._duplicates), first=names)
+
+    def _origins(self) -> tuple[Origin, ...]:
+        """What each source gave, duplicates and all."""
+        of_files = [pair for unit in self._encoded for pair in unit["of_files"]]
+        origins = []
+        for place, source in enumerate(self._plan.sources):
+            mine = [(file, *pair) for file, pair in zip(self._files, of_files, strict=True) if file.source == place]
+            origins.append(
+                Origin(
+                    source=_printable(source),
+                    files=len(mine),
+                    size_bytes=sum(file.size_bytes for file, _, _ in mine),
+                    documents=sum(documents for _, documents, _ in mine),
+                    text_bytes=sum(text_bytes for _, _, text_bytes in mine),
+                )
+            )
+        return tuple(origins)
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _release() -> str:

@@ -6,10 +6,10 @@ Memory is bounded for files of any length: a file is read twice, first to valida
 import codecs
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from ssrnn_data.blocks import read_blocks
 from ssrnn_data.cutting import cut_pieces
@@ -38,6 +38,17 @@ class Tally:
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, list[str]] = field(default_factory=dict)
 
+    def merge(self, other: Mapping[str, Any]) -> None:
+        """Adds the to_dict() of a part that comes after this one."""
+        for reason, count in other["counts"].items():
+            self.counts[reason] = self.counts.get(reason, 0) + count
+            names = self.first.setdefault(reason, [])
+            names += other["first"][reason][: _NAMES_KEPT - len(names)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
+
     def add(self, reason: str, where: str) -> None:
         """Counts one document under a reason: empty, invalid_utf8, binary or replaced."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
@@ -54,7 +65,7 @@ class _NotTextError(Exception):
         self.reason, self.detail = reason, detail
 
 
-def read_documents(file: SourceFile, *, text_field: str, on_invalid: OnInvalid, tally: Tally) -> Iterator[Document]:
+def read_documents(file: SourceFile, text_field: str, on_invalid: OnInvalid, tally: Tally) -> Iterator[Document]:
     """The documents of a file: a line of JSON lines, a row of a .parquet, a text in a .tar each, else the whole file.
 
     Texts are kept exactly as they are.

@@ -62,6 +62,16 @@ class TokenizerEntry(_Entry):
     sha256: Sha256
 
 
+class Origin(_Entry):
+    """What a source gave, in all splits and before equal documents were dropped. size_bytes: of its files."""
+
+    source: str
+    files: Count
+    size_bytes: Count
+    documents: Count
+    text_bytes: Count
+
+
 class Noted(_Entry):
     """How many documents, and the first few by name."""
 
@@ -70,7 +80,10 @@ class Noted(_Entry):
 
 
 class CorpusIndex(_Entry):
-    """What index.json holds. skipped: by reason (empty, invalid_utf8, binary). built_from: hash of its arguments."""
+    """What index.json holds. skipped: by reason (empty, invalid_utf8, binary, duplicate).
+
+    holdout, test: fractions of the documents. licence, provenance: the builder's words. built_from: of its arguments.
+    """
 
     format: Literal["ssrnn-corpus"] = "ssrnn-corpus"
     version: Literal[1] = VERSION
@@ -81,8 +94,12 @@ class CorpusIndex(_Entry):
     tokenizer: TokenizerEntry
     splits: dict[Split, SplitEntry]
     sources: tuple[str, ...]
+    origins: tuple[Origin, ...] = ()
+    licence: str | None = None
+    provenance: str | None = None
     seed: int
     holdout: float
+    test: float = 0.0
     skipped: dict[str, Noted]
     replaced: Noted
     built_from: Sha256

@@ -28,12 +28,24 @@ class BuildPlan:
     shard_tokens: int | None
     chunk_tokens: int
     on_invalid: OnInvalid
+    test: float = 0.0
+    deduplicate: bool = True
+    licence: str | None = None
+    provenance: str | None = None
 
     def check(self) -> None:
         """Raises DataError naming the first argument that is out of its range."""
         check_vocab_size(self.vocab_size)
         if isinstance(self.holdout, bool) or not isinstance(self.holdout, int | float) or not 0 <= self.holdout < 1:
             raise data_error("holdout", f"{self.holdout!r} came", "a fraction in [0, 1) is allowed")
+        if isinstance(self.test, bool) or not isinstance(self.test, int | float) or not 0 <= self.test < 1:
+            raise data_error("test", f"{self.test!r} came", "a fraction in [0, 1) is allowed")
+        if self.holdout + self.test >= 1:
+            came = f"holdout and test are {self.holdout + self.test:g} together"
+            raise data_error("test", came, "less than 1, so that something is left to train on, is allowed")
+        for name in ("licence", "provenance"):
+            if not isinstance(getattr(self, name), str | None):
+                raise data_error(name, f"{getattr(self, name)!r} came", "a text or None is allowed")
         if not isinstance(self.text_field, str) or not self.text_field:
             raise data_error("text_field", f"{self.text_field!r} came", "the name of a JSON field is allowed")
         if not _is_int(self.seed) or not 0 <= self.seed < 1 << 63:
@@ -46,13 +58,14 @@ class BuildPlan:
             raise data_error("on_invalid", f"{self.on_invalid!r} came", "skip, replace or error is allowed")
 
     def built_from(self, files: Sequence[SourceFile], tokenizer: TextTokenizer | None) -> str:
-        """SHA-256 of the arguments, of each file's path, size and time of change, and of a tokenizer that is given."""
+        """SHA-256 of the arguments, of each file's place, size and version, and of a tokenizer that is given."""
         parts = {
             "version": VERSION,
             "plan": [*self.sources, self.holdout, self.text_field, self.seed, self.on_invalid],
+            "more": [self.test, self.deduplicate, self.licence, self.provenance],
             "shape": [self.shard_tokens, self.chunk_tokens],
             "tokenizer": tokenizer.sha256 if tokenizer else self.vocab_size,
-            "files": [[str(file.path.resolve()), file.named, file.size_bytes, file.mtime_ns] for file in files],
+            "files": [[file.real_location, file.named, file.size_bytes, file.version] for file in files],
         }
         return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()
 

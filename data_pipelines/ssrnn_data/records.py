@@ -72,7 +72,7 @@ def _parquet_rows(file: SourceFile, text_field: str) -> Iterator[Record]:
     except ImportError:
         raise data_error(file.name, "pyarrow is not installed", "`pip install pyarrow` reads .parquet") from None
     try:
-        with parquet.ParquetFile(file.path) as table:
+        with file.open() as stream, parquet.ParquetFile(stream) as table:
             schema, number = table.schema_arrow, 0
             if text_field not in schema.names:
                 fields = ", ".join(map(repr, schema.names[:20]))

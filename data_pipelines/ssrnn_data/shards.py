@@ -1,13 +1,13 @@
-"""Writes and reads shards: standard tars by webdataset, one sample `{key}.ids.npy` a document chunk.
+"""Writes and reads shards: tars as webdataset has them, one sample `{key}.ids.npy` a document chunk.
 
-The only file that imports webdataset, and late: it takes seconds and torch with it. Reading walks the tar itself, fast
-and with a fault's place at hand; everything read is checked.
+Reading walks the tar itself (tar.py), fast and with a fault's place at hand; everything read is checked.
 """
 
 import hashlib
 import io
 import os
 import re
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,20 +59,19 @@ class ShardFile:
     """One tar being written; the same samples give the same bytes, whenever and by whomever it is written."""
 
     def __init__(self, path: Path) -> None:
-        import webdataset
-
         self.path = path
         self._output = _Output(path)
-        self._tar = webdataset.TarWriter(
-            self._output, encoder=False, compress=False, mtime=0, user="", group="", mode=0o644
-        )
+        self._tar = tarfile.open(fileobj=self._output, mode="w|")  # type: ignore[call-overload]  # noqa: SIM115
 
     def write(self, key: str, ids: np.ndarray) -> None:
         """Appends a sample; ids (N,) of dtype uint16 or uint32."""
         buffer = io.BytesIO()
         little_endian = np.ascontiguousarray(ids, dtype=ids.dtype.newbyteorder("<"))
         np.lib.format.write_array(buffer, little_endian, version=(1, 0), allow_pickle=False)
-        self._tar.write({"__key__": key, MEMBER: buffer.getvalue()})
+        member = tarfile.TarInfo(f"{key}.{MEMBER}")  # mtime 0 and no owner
+        member.size = buffer.tell()
+        buffer.seek(0)
+        self._tar.addfile(member, buffer)
 
     def close(self) -> None:
         """Ends the tar and brings it to the disk."""

@@ -1,15 +1,19 @@
-"""Which files a corpus is made of: names, globs, folders and "stdlib:" become a sorted list of files.
+"""Which files a corpus is made of: names, globs, folders, URLs and "stdlib:" become a list of files.
 
 Nothing is read here but names and sizes.
 """
 
+import io
 import os
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from ssrnn_data.errors import DataError, data_error
+from ssrnn_data.urls import is_url, shown
 
 STDLIB = "stdlib:"
 COMPRESSED_SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
@@ -22,30 +26,63 @@ hrl lisp el scm rkt nim zig d dart f f90 f95 f03 for pas ada adb ads asm s v sv 
 proto thrift graphql cmake mk toml yaml yml ini cfg
 """
 TEXT_SUFFIXES = frozenset(f".{name}" for name in _TEXT_NAMES.split())
+_FOLDER_SUFFIXES = TEXT_SUFFIXES | {*JSON_LINES_SUFFIXES, ".parquet"}
 _STDLIB_EXCLUDED = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "lib-dynload"})
 _GLOB_CHARACTERS = "*?["
-_FORMS = f"a file, a glob, a folder or {STDLIB!r} is allowed"
+_FORMS = f"a file, a glob, a folder, a URL (s3://, gs://, https://) or {STDLIB!r} is allowed"
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file to read. named: the user named this very file, so neither suffix nor a NUL byte excludes it."""
+    """One file to read.
 
-    path: Path
+    location: a path or a URL. named: the user named this very file, so neither suffix nor a NUL byte excludes it.
+    version: changes when the file does (time of change, a store's tag). source: which of the sources it is of.
+    """
+
+    location: str
     named: bool
     size_bytes: int
-    mtime_ns: int
+    version: str
+    source: int = 0
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is a URL."""
+        return is_url(self.location)
+
+    @property
+    def path(self) -> Path:
+        """The location as a path; of a URL, only its name and suffix mean something."""
+        return Path(urlsplit(self.location).path if self.is_remote else self.location)
+
+    @property
+    def real_location(self) -> str:
+        """Where it is, links followed."""
+        return self.location if self.is_remote else str(self.path.resolve())
 
     @property
     def name(self) -> str:
-        """The path as text that any JSON holds: bytes that are no UTF-8 become U+FFFD."""
-        return os.fsencode(self.path).decode("utf-8", errors="replace")
+        """The location as messages and any JSON hold it: bytes that are no UTF-8 become U+FFFD."""
+        return shown(self.location) if self.is_remote else os.fsencode(self.path).decode("utf-8", errors="replace")
 
     @property
     def compression(self) -> str | None:
         """One of COMPRESSED_SUFFIXES, or None."""
         suffix = self.path.suffix.lower()
         return suffix if suffix in COMPRESSED_SUFFIXES else None
+
+    def open(self) -> BinaryIO:
+        """Its bytes as they are, seekable; OSError or DataError where it can't be read."""
+        if not self.is_remote:
+            return self.path.open("rb")
+        from ssrnn_data.remote import RemoteFile, RemoteReader
+
+        return io.BufferedReader(RemoteReader(RemoteFile(self.location, self.size_bytes, self.version)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values; SourceFile(**values) is the same file."""
+        return asdict(self)
 
     @property
     def is_json_lines(self) -> bool:
@@ -62,9 +99,9 @@ class SourceFile:
         return self.is_parquet or inner_suffix(self.path) == ".tar"
 
 
-def inner_suffix(path: Path) -> str:
+def inner_suffix(path: PurePath) -> str:
     """The suffix without the compression's: notes.md.gz gives .md; lower case."""
-    name = Path(path.stem) if path.suffix.lower() in COMPRESSED_SUFFIXES else path
+    name = PurePath(path.stem) if path.suffix.lower() in COMPRESSED_SUFFIXES else path
     return name.suffix.lower()
 
 
@@ -78,19 +115,19 @@ def as_source_list(sources: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 def find_sources(sources: Sequence[str]) -> list[SourceFile]:
-    """The regular files behind the sources, in the order given and sorted within each; a file found twice counts once.
+    """The files behind the sources, in the order given and sorted within each; a file found twice counts once.
 
     Raises DataError naming a source that doesn't exist, holds nothing that can be read as text, or is of no known form.
     """
-    found: dict[Path, SourceFile] = {}
-    for source in sources:
+    found: dict[str, SourceFile] = {}
+    for place, source in enumerate(sources):
         count = 0
         for file in _expand(source):
             count += 1
-            real = file.path.resolve()
+            real = file.real_location
             known = found.get(real)
             if known is None:
-                found[real] = file
+                found[real] = replace(file, source=place)
             elif file.named and not known.named:
                 found[real] = replace(known, named=True)
         if count == 0:
@@ -107,12 +144,13 @@ def _expand(source: str) -> Iterator[SourceFile]:
     if source == STDLIB:
         yield from _files(_walk(Path(sysconfig.get_path("stdlib")), {".py"}, _STDLIB_EXCLUDED), named=False)
         return
-    if "://" in source or source.startswith("pipe:"):
-        raise data_error(source, "not a local path", _FORMS)
+    if "://" in source or "::" in source or source.startswith("pipe:"):
+        yield from _remote_files(source)
+        return
     path = Path(source).expanduser()
     try:
         if path.is_dir():
-            yield from _files(_walk(path, TEXT_SUFFIXES | {*JSON_LINES_SUFFIXES, ".parquet"}, frozenset()), named=False)
+            yield from _files(_walk(path, _FOLDER_SUFFIXES, frozenset()), named=False)
         elif path.exists():
             if not path.is_file():
                 raise data_error(
@@ -132,7 +170,22 @@ def _expand(source: str) -> Iterator[SourceFile]:
 def _files(paths: Iterable[Path], named: bool) -> Iterator[SourceFile]:
     for path in paths:
         stat = path.stat()
-        yield SourceFile(path, named, stat.st_size, stat.st_mtime_ns)
+        yield SourceFile(str(path), named, stat.st_size, str(stat.st_mtime_ns))
+
+
+def _remote_files(url: str) -> Iterator[SourceFile]:
+    """What a URL names, a glob on it matches, or the text files below it."""
+    from ssrnn_data.remote import check_url, find
+
+    check_url(url)
+    for file in find(url):
+        named = file.url == url
+        path = PurePosixPath(urlsplit(file.url).path)
+        is_hidden = any(part.startswith((".", "__pycache__")) for part in path.parts)
+        if named or any(character in url for character in _GLOB_CHARACTERS):
+            yield SourceFile(file.url, named, file.size_bytes, file.version)
+        elif inner_suffix(path) in _FOLDER_SUFFIXES and not is_hidden:
+            yield SourceFile(file.url, False, file.size_bytes, file.version)
 
 
 def _glob(pattern: Path) -> list[Path]:

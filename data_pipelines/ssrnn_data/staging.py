@@ -1,59 +1,69 @@
-"""A folder that appears whole or not at all: built beside its place, renamed into it, removed on failure.
+"""A folder that appears whole or not at all: built beside its place, renamed into it.
 
-What a killed build left behind is removed by the next one for the same place.
+What a killed or interrupted build finished stays beside it for the next build of the same; any other clears it away.
 """
 
 import errno
 import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ssrnn_data.errors import data_error
+from ssrnn_data.building.work_folder import WorkFolder
+from ssrnn_data.errors import DataError, data_error
 
 # Inside the folder beside the target: a lock that a living build holds, what is built, and what it replaced.
 _LOCK, _NEW, _OLD = "lock", "new", "old"
 
 
 @contextmanager
-def staged_folder(target: Path) -> Iterator[Path]:
-    """Yields an empty folder that takes target's place when the block ends without an error.
+def staged_folder(target: Path, identity: str) -> Iterator[tuple[WorkFolder, Path]]:
+    """Yields a work folder, which may hold finished parts of the same identity, and where to put what is built.
 
-    A folder that is at target is then replaced, so check first that it may be. Raises DataError where nothing can be
-    written there; any other OSError (a full disk) passes through with the unfinished folder removed.
+    That takes target's place when the block ends without an error; a folder that is at target is then replaced, so
+    check first that it may be. Raises DataError where nothing can be written there or another process builds it now.
+    After a DataError nothing is left; after any other error (a full disk, Ctrl-C) the finished parts are.
     """
     prefix = f".{target.name}.building-"
+    staging = target.parent / f"{prefix}{identity[:16]}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _clear_stale(target, prefix)
-        staging = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+        _clear_stale(target, prefix, staging)
+        staging.mkdir(exist_ok=True)
+        lock = (staging / _LOCK).open("w")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise data_error(target, f"can't be written ({error.strerror})", "a folder that can be written") from error
-    try:
-        with (staging / _LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            new = staging / _NEW
-            new.mkdir()
-            yield new
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise data_error(target, "another process builds it now", "wait for it, or choose another folder") from None
+        work, new = WorkFolder(staging), staging / _NEW
+        try:
+            new.mkdir(exist_ok=True)
+            yield work, new
             _sync(new)
             _swap_in(staging, target)
-    finally:
+        except BaseException as error:
+            if isinstance(error, DataError) or not work.has_parts():
+                shutil.rmtree(staging, ignore_errors=True)
+            raise
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _clear_stale(target: Path, prefix: str) -> None:
-    """Removes what builds that no longer run left behind; one that was killed between its two renames is undone."""
+def _clear_stale(target: Path, prefix: str, own: Path) -> None:
+    """Removes what builds of something else left behind; one that was killed between its two renames is undone."""
     for staging in target.parent.glob(f"{prefix}*"):
         with suppress(BlockingIOError, FileNotFoundError), (staging / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (staging / _OLD).exists() and not target.exists():
                 (staging / _OLD).rename(target)
-            shutil.rmtree(staging, ignore_errors=True)
+            if staging != own:
+                shutil.rmtree(staging, ignore_errors=True)
 
 
 def _swap_in(staging: Path, target: Path) -> None:

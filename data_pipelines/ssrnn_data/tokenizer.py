@@ -6,6 +6,7 @@ Every id stands for known bytes, so decoding is joining bytes; only what a model
 import codecs
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +57,40 @@ class TextTokenizer:
         self.sha256 = hashlib.sha256(serialized.encode("utf-8")).hexdigest()
         self._bytes = _token_bytes(self._tokenizer, self.end_of_text)
         self.vocab_size = len(self._bytes)
+        self._check_ids(where)
         if self._join(self._ids(PROBE)) != PROBE.encode("utf-8"):
             raise data_error(where, "text → ids → text changes the text (a normalizer, or not byte-level)", allowed)
+
+    def _check_ids(self, where: str) -> None:
+        """A vocabulary with holes can be given tokens whose ids are taken."""
+        ids = sorted(self._tokenizer.get_vocab(with_added_tokens=True).values())
+        twice = next((number for number, following in pairwise(ids) if number == following), None)
+        if twice is not None:
+            raise data_error(
+                where, f"several tokens have the id {twice}", "a vocabulary whose ids have no holes is allowed"
+            )
+
+    @classmethod
+    def from_path(cls, path: str | Path) -> "TextTokenizer":
+        """A tokenizer.json, or a Hugging Face folder that holds one, or a vocab.json and merges.txt as GPT-2 has them.
+
+        One that has no <|endoftext|> is given one, as its last id. DataError where there is none or it won't do.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            return cls(_with_end_of_text(_text_of(path), str(path)), str(path))
+        if (path / "tokenizer.json").is_file():
+            return cls.from_path(path / "tokenizer.json")
+        if (path / "vocab.json").is_file() and (path / "merges.txt").is_file():
+            return cls(_with_end_of_text(_byte_level(path), str(path)), str(path))
+        there = ", ".join(sorted(each.name for each in path.iterdir())[:10]) or "nothing"
+        allowed = "a tokenizer.json, or a vocab.json with its merges.txt, is allowed"
+        raise data_error(path, f"no tokenizer in this folder (there is: {there})", allowed)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "TextTokenizer":
         """Reads a tokenizer.json; DataError where there is none or it won't do."""
-        try:
-            return cls(Path(path).read_bytes().decode("utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise data_error(path, f"can't be read ({error})", "a tokenizer.json is allowed") from error
+        return cls(_text_of(Path(path)), str(path))
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text of any length; a literal <|endoftext|> in it is plain text."""
@@ -105,6 +130,45 @@ class TextTokenizer:
 
     def _join(self, ids: Iterable[int]) -> bytes:
         return b"".join(map(self._bytes.__getitem__, ids))
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise data_error(path, f"can't be read ({error})", "a tokenizer.json is allowed") from error
+
+
+def _with_end_of_text(serialized: str, where: str) -> str:
+    """A tokenizer's JSON, as it is where it has the token."""
+    from tokenizers import AddedToken, Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_str(serialized)
+    except Exception as error:  # the library raises bare Exception
+        raise data_error(where, f"not a tokenizer.json ({error})", "a byte-level tokenizer.json is allowed") from None
+    if tokenizer.token_to_id(END_OF_TEXT) is not None:
+        return serialized
+    tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
+    added: str = tokenizer.to_str(pretty=False)
+    return added
+
+
+def _byte_level(folder: Path) -> str:
+    """A vocab.json and merges.txt as a tokenizer.json."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    vocabulary, merges = str(folder / "vocab.json"), str(folder / "merges.txt")
+    try:
+        tokenizer = Tokenizer(models.BPE.from_file(vocabulary, merges))
+    except Exception as error:  # the library raises bare Exception
+        raise data_error(
+            folder, f"its vocab.json or merges.txt can't be read ({error})", "GPT-2's are allowed"
+        ) from None
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    serialized: str = tokenizer.to_str(pretty=False)
+    return serialized
 
 
 def _token_bytes(tokenizer: Any, end_of_text: int) -> list[bytes]:

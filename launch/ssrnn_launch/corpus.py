@@ -30,6 +30,10 @@ def ensure_corpus(data: DataSection) -> bool:
             tokenizer=build.tokenizer,
             vocab_size=build.vocab_size,
             holdout=build.holdout,
+            test=build.test,
+            deduplicate=build.deduplicate,
+            licence=build.licence,
+            provenance=build.provenance,
             text_field=build.text_field,
             progress=progress,
         )

@@ -37,10 +37,11 @@ def absolute_paths(config: RunConfig) -> RunConfig:
     """The config with its files and folders as seen from anywhere on this machine."""
     build = config.data.build
     if build is not None:
-        sources = [each if each == "stdlib:" else _absolute(each) for each in build.sources]
+        sources = [each if ":" in each.partition("/")[0] else _absolute(each) for each in build.sources]
         tokenizer = None if build.tokenizer is None else _absolute(build.tokenizer)
         build = build.model_copy(update={"sources": sources, "tokenizer": tokenizer})
-    data = config.data.model_copy(update={"index": _absolute(config.data.index), "build": build})
+    index = config.data.index if "://" in config.data.index else _absolute(config.data.index)
+    data = config.data.model_copy(update={"index": index, "build": build})
     return config.model_copy(update={"run_root": _absolute(config.run_root), "data": data})
 
 

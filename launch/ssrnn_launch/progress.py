@@ -17,7 +17,12 @@ from ssrnn_launch.cli import output
 if TYPE_CHECKING:
     from rich.console import Console
 
-STAGES = {"survey": "reading the sources", "tokenizer": "training the tokenizer", "encode": "writing shards"}
+STAGES = {
+    "look": "reading the sources",
+    "tokenizer": "training the tokenizer",
+    "encode": "encoding",
+    "gather": "writing shards",
+}
 
 
 def bar_text(metrics: StepMetrics, valid_bits_per_byte: float | None, probe_cosine: float | None) -> str:

@@ -12,10 +12,18 @@ from ssrnn_dist.config.base import NonNegativeInt, PositiveInt, Section
 class BuildSection(Section):
     """How `train` and `quickstart` build the corpus where it does not stand yet (see `ssrnn data build`)."""
 
-    sources: list[str] = Field(min_length=1, description="files, folders or globs; `stdlib:` is Python's own source")
+    sources: list[str] = Field(
+        min_length=1, description="files, folders, globs or URLs; `stdlib:` is Python's own source"
+    )
     vocab_size: int = Field(4096, ge=257, le=2**31 - 1, description="entries of the byte-level BPE tokenizer to train")
-    tokenizer: str | None = Field(None, description="a tokenizer.json to use in place of training one")
+    tokenizer: str | None = Field(
+        None, description="a tokenizer.json or a Hugging Face folder to use in place of training one"
+    )
     holdout: float = Field(0.02, ge=0, lt=1, description="fraction of the documents held out for validation")
+    test: float = Field(0.0, ge=0, lt=1, description="fraction of the documents kept for a test split")
+    deduplicate: bool = Field(True, description="of equal documents only the first is kept")
+    licence: str | None = Field(None, description="the text's licence, for the index; words, as they are")
+    provenance: str | None = Field(None, description="where the text comes from, for the index; words, as they are")
     text_field: str = Field("text", description="the field of a .jsonl record that holds its text")
 
 

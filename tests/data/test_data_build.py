@@ -12,7 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssrnn_data import CorpusIndex, DataError, build_corpus, inspect_corpus, load_tokenizer
+from ssrnn_data import (
+    CorpusIndex,
+    DataError,
+    as_webdataset,
+    build_corpus,
+    draw_lengths,
+    inspect_corpus,
+    load_tokenizer,
+    read_document,
+)
 
 TextsOf = Callable[[CorpusIndex], dict[str, list[str]]]
 ROOT = Path(__file__).parents[2]
@@ -53,10 +62,7 @@ def test_checksums_sizes_and_counts_are_true(corpus: CorpusIndex, stored_ids: Ca
 
 
 def test_webdataset_reads_the_tars_by_itself(corpus: CorpusIndex) -> None:
-    import webdataset
-
-    shards = [str(corpus.shard_path(shard)) for shard in corpus.splits["train"].shards]
-    samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode())
+    samples = list(as_webdataset(corpus.folder))
     assert len(samples) == corpus.splits["train"].samples
     assert sum(len(sample["ids.npy"]) for sample in samples) == corpus.splits["train"].tokens
     assert samples[0]["ids.npy"].dtype == np.uint16
@@ -73,12 +79,17 @@ def test_mixed_sources_and_equal_documents_in_one_split(tmp_path: Path, texts_of
     folder = many(tmp_path / "texts")
     lines = [json.dumps({"body": path.read_text()}) for path in sorted(folder.iterdir())]
     (tmp_path / "same.jsonl").write_text("\n".join(lines))
-    path = build_corpus(
-        [folder, tmp_path / "same.jsonl"], tmp_path / "out", vocab_size=257, holdout=0.3, text_field="body"
-    )
-    texts = texts_of(CorpusIndex.load(path))
+    sources, shape = [folder, tmp_path / "same.jsonl"], {"vocab_size": 257, "holdout": 0.3, "text_field": "body"}
+    texts = texts_of(CorpusIndex.load(build_corpus(sources, tmp_path / "all", deduplicate=False, **shape)))
     assert all(sorted(texts[split]) == sorted(2 * list(set(texts[split]))) for split in ("train", "valid"))
     assert len(texts["train"] + texts["valid"]) == 80
+    index = CorpusIndex.load(build_corpus(sources, tmp_path / "once", **shape))
+    assert {split: sorted(found) for split, found in texts_of(index).items()} == {
+        split: sorted(set(found)) for split, found in texts.items()
+    }
+    assert index.skipped["duplicate"].count == 40
+    assert index.skipped["duplicate"].first[0] == f"{tmp_path / 'same.jsonl'}, document 1"
+    assert [(origin.files, origin.documents) for origin in index.origins] == [(40, 40), (1, 40)]
 
 
 def test_a_given_tokenizer_is_kept(corpus: CorpusIndex, tmp_path: Path) -> None:
@@ -221,6 +232,9 @@ def test_a_failure_leaves_no_litter_and_keeps_the_old(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         build_corpus(folder, out, holdout=0.4, overwrite=True, progress=stop)
     assert content(out) == before
+    assert len(list(tmp_path.glob(".out.building-*"))) == 1  # what was finished waits for the same call
+    build_corpus(folder, out, holdout=0.4, overwrite=True)
+    assert content(out) != before
     assert {path.name for path in tmp_path.iterdir()} == {"texts", "out"}
 
 
@@ -235,10 +249,13 @@ def test_a_disk_that_takes_no_more(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, many(tmp_path / "texts", 80), tmp_path / "out"]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("File too large\n", "")
-    assert [path.name for path in tmp_path.iterdir()] == ["texts"]
+    assert not (tmp_path / "out").exists()
+    build_corpus(tmp_path / "texts", tmp_path / "out", vocab_size=257, holdout=0.3)
+    build_corpus(tmp_path / "texts", tmp_path / "undisturbed", vocab_size=257, holdout=0.3)
+    assert content(tmp_path / "out") == content(tmp_path / "undisturbed")
 
 
-def test_a_killed_build_is_cleared_by_the_next(tmp_path: Path) -> None:
+def test_a_build_of_something_else_clears_away_a_killed_one(tmp_path: Path) -> None:
     folder, out = many(tmp_path / "texts"), tmp_path / "out"
     script = (
         "import os, signal, sys\nfrom ssrnn_data import build_corpus\n"
@@ -249,7 +266,7 @@ def test_a_killed_build_is_cleared_by_the_next(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, folder, out], env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
     assert len(list(tmp_path.glob(".out.building-*"))) == 1
-    build_corpus(folder, out, holdout=0.3)
+    build_corpus(folder, out, holdout=0.31)
     assert {path.name for path in tmp_path.iterdir()} == {"texts", "out"}
 
 
@@ -258,7 +275,7 @@ def test_progress_reports_each_stage_to_its_end(tmp_path: Path) -> None:
     build_corpus(
         many(tmp_path / "texts"), tmp_path / "out", holdout=0.3, progress=lambda *report: reports.append(report)
     )
-    assert list(dict.fromkeys(stage for stage, _, _ in reports)) == ["survey", "tokenizer", "encode"]
+    assert list(dict.fromkeys(stage for stage, _, _ in reports)) == ["look", "tokenizer", "encode", "gather"]
     last = {stage: (done, total) for stage, done, total in reports}
     assert all(done == total > 0 for done, total in last.values())
 
@@ -306,3 +323,16 @@ def test_a_line_of_five_megabytes(tmp_path: Path, unbroken: bool) -> None:
 @pytest.mark.parametrize("unbroken", [False, True])
 def test_a_line_of_fifty_megabytes(tmp_path: Path, unbroken: bool) -> None:
     build_one_line(tmp_path, 50, unbroken)
+
+
+def test_every_document_s_text_comes_back_from_its_ids(corpus: CorpusIndex, texts_of: TextsOf) -> None:
+    for split, texts in texts_of(corpus).items():
+        assert ["".join(read_document(corpus, number, split)) for number in range(len(texts))] == texts
+    with pytest.raises(DataError, match=r"document: 99 came; 0 to \d+ of the valid split are allowed"):
+        next(read_document(corpus, 99, "valid"))
+
+
+def test_lengths_are_drawn(corpus: CorpusIndex) -> None:
+    told = inspect_corpus(corpus)
+    (axes,) = draw_lengths(told).axes
+    assert [bar.get_height() for bar in axes.patches] == [each["documents"] for each in told["length_histogram"]]

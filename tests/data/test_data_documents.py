@@ -16,7 +16,7 @@ ODD = "\ufeffone\r\ntwo\rthree\x00\u2028 e\u0301 👩\u200d💻\U0010ffff <|endo
 
 def read(path: Path, on_invalid: str = "skip", named: bool = True, field: str = "text") -> tuple[list[str], Tally]:
     tally = Tally()
-    file = SourceFile(path, named, path.stat().st_size, 0)
+    file = SourceFile(str(path), named, path.stat().st_size, "0")
     documents = read_documents(file, text_field=field, on_invalid=on_invalid, tally=tally)  # type: ignore[arg-type]
     texts = []
     for document in documents:
@@ -133,7 +133,7 @@ def test_json_surrogate_pairs_are_one_character(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_between_the_passes_is_noticed(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", b"before")
-    file = SourceFile(path, True, 6, 0)
+    file = SourceFile(str(path), True, 6, "0")
     (document,) = read_documents(file, text_field="text", on_invalid="skip", tally=Tally())
     path.write_bytes(b"after!")
     with pytest.raises(DataError, match="changed while it was read"):

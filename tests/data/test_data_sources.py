@@ -75,8 +75,9 @@ def test_the_standard_library_without_its_tests() -> None:
         ("{tree}/pipe", "not a regular file"),
         ("x" * 5_000, "can't be read"),
         ("a\0b", "no such file"),
-        ("s3://bucket/x", "not a local path"),
-        ("pipe:cat /etc/passwd", "not a local path"),
+        ("pipe:cat /etc/passwd", "commands such as pipe: are never run"),
+        ("gopher://host/x", "the scheme 'gopher' is unknown"),
+        ("zip://a.txt::https://host/b.zip", "a chain of URLs"),
         ("stdlib", "no such file"),
     ],
 )

@@ -1,5 +1,6 @@
 """`ssrnn data build|inspect|verify`: from text to a corpus, and what a corpus holds."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,26 +19,36 @@ def build(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Files, folders, quoted globs: text, code, .jsonl, .tar (also .gz .zst .bz2 .xz), .parquet, `stdlib:`."
+            help="Files, folders, quoted globs, URLs: text, code, .jsonl, .tar (also .gz .zst .bz2 .xz), .parquet; "
+            "`stdlib:` is Python's own source."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The corpus's folder.")],
     vocab_size: Annotated[int, typer.Option(help="Entries of the byte-level BPE tokenizer to train.")] = 4096,
-    tokenizer: Annotated[Path | None, typer.Option(help="A tokenizer.json to use in place of training one.")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="A tokenizer.json or a Hugging Face folder, in place of training one.")
+    ] = None,
     holdout: Annotated[float, typer.Option(help="Fraction of the documents held out for validation.")] = 0.02,
+    test: Annotated[float, typer.Option(help="Fraction of the documents kept for a test split.")] = 0.0,
     text_field: Annotated[str, typer.Option(help="The field or column of a record that holds its text.")] = "text",
-    seed: Annotated[int, typer.Option(help="Which documents are held out.")] = 0,
-    shard_tokens: Annotated[int | None, typer.Option(help="Tokens of a shard; by size where not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Which documents are held out, and the order of all.")] = 0,
+    shard_tokens: Annotated[int | None, typer.Option(help="Tokens of a shard, about; by size where not given.")] = None,
     on_invalid: Annotated[
         str, typer.Option(help="What becomes of text that is no UTF-8: skip, replace, error.")
     ] = "skip",
+    deduplicate: Annotated[bool, typer.Option(help="Keep only the first of equal documents.")] = True,
+    licence: Annotated[str | None, typer.Option(help="The text's licence, for the index: CC-BY-4.0.")] = None,
+    provenance: Annotated[str | None, typer.Option(help="Where the text comes from, for the index.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="At most so many processes; one a core where not given.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a corpus that stands at --out.")] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Build a corpus: tokenizer, shards with a held-out split, index.json.
+    """Build a corpus: tokenizer, shuffled shards, held-out splits, index.json. A killed build goes on when run again.
 
-    Example: ssrnn data build 'notes/**/*.md' log.jsonl.gz --out corpora/notes --vocab-size 8192
+    Example: ssrnn data build 'notes/**/*.md' s3://bucket/logs/*.jsonl.gz --out corpora/notes --vocab-size 8192
     """
     from ssrnn_data import build_corpus, inspect_corpus
     from ssrnn_dist.problems import user_error
@@ -52,10 +63,15 @@ def build(
             tokenizer=tokenizer,
             vocab_size=vocab_size,
             holdout=holdout,
+            test=test,
             text_field=text_field,
             seed=seed,
             shard_tokens=shard_tokens,
             on_invalid=on_invalid,  # type: ignore[arg-type]
+            deduplicate=deduplicate,
+            licence=licence,
+            provenance=provenance,
+            processes=processes,
             overwrite=overwrite,
             progress=progress,
         )
@@ -65,16 +81,32 @@ def build(
 @app.command()
 def inspect(
     index: Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus's folder or its index.json.")],
+    picture: Annotated[Path | None, typer.Option(help="Draw the lengths of documents: a .svg, .png or .pdf.")] = None,
+    document: Annotated[int | None, typer.Option(help="Print the text of this document instead, from 0.")] = None,
+    split: Annotated[str, typer.Option(help="The split that --document is of.")] = "train",
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what a corpus holds: splits, counts, lengths, and how some documents begin.
+    """Show what a corpus holds: splits, counts, lengths, how some documents begin; or one's text, back from its ids.
 
-    Example: ssrnn data inspect corpora/notes
+    Example: ssrnn data inspect corpora/notes --picture lengths.svg
     """
-    from ssrnn_data import inspect_corpus
+    from ssrnn_data import draw_lengths, inspect_corpus, read_document
+    from ssrnn_launch.cli.pictures import check_picture, save_picture
 
-    _show(inspect_corpus(index))
+    check_picture(picture)
+    if document is not None:
+        pieces = read_document(index, document, split)
+        if output.as_json():
+            output.emit_json({"split": split, "document": document, "text": "".join(pieces)})
+            return
+        for piece in pieces:
+            sys.stdout.buffer.write(piece.encode("utf-8"))
+        return
+    found = inspect_corpus(index)
+    if picture is not None:
+        save_picture(draw_lengths(found), picture)
+    _show(found)
 
 
 @app.command()
@@ -109,7 +141,7 @@ def _show(found: dict) -> None:
     if output.as_json():
         output.emit_json(found)
         return
-    columns = ["split", "documents", "tokens", "text", "bytes/token", "shards"]
+    columns = ["split", "documents", "tokens", "text", "bytes/token", "tokens/document", "shards"]
     rows = [
         [
             name,
@@ -117,12 +149,19 @@ def _show(found: dict) -> None:
             f"{split['tokens']:,}",
             f"{split['text_bytes'] / 1e6:,.1f} MB",
             f"{split['bytes_per_token']:.2f}",
+            f"{split['tokens_per_document']:,.0f}",
             str(split["shards"]),
         ]
         for name, split in found["splits"].items()
     ]
     output.say(f"{found['index']}  vocabulary {found['vocab_size']:,}  fingerprint {found['fingerprint'][:12]}")
     output.table(columns, rows)
+    for origin in found["origins"]:
+        files = f"{origin['files']:,} files, {origin['documents']:,} documents, {origin['text_bytes'] / 1e6:,.1f} MB"
+        output.say(f"source {origin['source']}  {files}")
+    for what in ("licence", "provenance"):
+        if found[what]:
+            output.say(f"{what}: {found[what]}")
     for reason, count in found["skipped"].items():
         output.say(f"skipped {count:,}: {reason}")
     lengths = [

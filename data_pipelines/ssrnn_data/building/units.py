@@ -1,0 +1,39 @@
+"""Cuts the sources into units of work, each read by one process; pure.
+
+What a corpus holds doesn't depend on where they are cut.
+"""
+
+from collections.abc import Sequence
+
+from ssrnn_data.sources import SourceFile
+
+_FEWEST_BYTES, _MOST_BYTES, _UNITS = 1 << 20, 64 << 20, 64
+_EXPANSION = 4  # of compressed text, roughly
+
+
+def expected_text_bytes(file: SourceFile) -> int:
+    """How much text a file may hold; only to share out work, and the tokenizer's sample."""
+    return file.size_bytes * (_EXPANSION if file.compression or file.is_parquet else 1)
+
+
+def cut_units(files: Sequence[SourceFile], unit_bytes: int | None = None) -> list[range]:
+    """Runs of files of at most unit_bytes of text each, about (None: a 64th of all); a larger file is its own unit."""
+    if unit_bytes is None:
+        unit_bytes = min(_MOST_BYTES, max(_FEWEST_BYTES, sum(map(expected_text_bytes, files)) // _UNITS))
+    units: list[range] = []
+    start, size = 0, 0
+    for place, file in enumerate(files):
+        expected = expected_text_bytes(file)
+        if place > start and size + expected > unit_bytes:
+            units.append(range(start, place))
+            start, size = place, 0
+        size += expected
+    units.append(range(start, len(files)))
+    return units
+
+
+def sample_quotas(files: Sequence[SourceFile], units: Sequence[range], sample_bytes: int) -> list[int]:
+    """The bytes of text that each unit gives to the tokenizer's sample: its share of sample_bytes, one at the least."""
+    expected = [sum(expected_text_bytes(files[place]) for place in unit) for unit in units]
+    total = max(1, sum(expected))
+    return [max(1, min(size * sample_bytes // total, sample_bytes)) for size in expected]

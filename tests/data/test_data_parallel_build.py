@@ -1,0 +1,243 @@
+"""build_corpus on several processes, killed and gone on with: the same bytes, whatever happened on the way."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssrnn_data import CorpusIndex, DataError, build_corpus, load_tokenizer
+from ssrnn_data.building import units
+from ssrnn_data.building.gather import bucket_keys
+from ssrnn_data.building.runs import RunReader, RunWriter
+from ssrnn_data.sources import SourceFile
+from ssrnn_data.split import order_key
+
+TextsOf = Callable[[CorpusIndex], dict[str, list[str]]]
+ROOT = Path(__file__).parents[2]
+SHAPE = {"vocab_size": 300, "holdout": 0.2, "test": 0.1, "shard_tokens": 4_000, "chunk_tokens": 500}
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 documents in 30 files of JSON lines, each file a unit of work where units are small; some come twice."""
+    folder = tmp_path_factory.mktemp("lines")
+    for number in range(30):
+        lines = [f"line {number * 10 + line} of many, é 日本 " * (1 + (number * line) % 40) for line in range(10)]
+        lines[9] = "this one is everywhere " * 30
+        (folder / f"{number:02d}.jsonl").write_text("".join(json.dumps({"text": each}) + "\n" for each in lines))
+    return folder
+
+
+@pytest.fixture
+def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units.cut_units, "__defaults__", (4_000,))
+    monkeypatch.setattr(RunWriter.__init__, "__defaults__", (1_000,))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built by this process alone, from one unit."""
+    return build_corpus(texts, tmp_path_factory.mktemp("built") / "one", **SHAPE).parent
+
+
+@pytest.mark.usefixtures("small_units")
+@pytest.mark.parametrize("processes", [1, 3])
+def test_processes_and_units_change_nothing(texts: Path, undisturbed: Path, tmp_path: Path, processes: int) -> None:
+    reports: list[tuple[str, int, int]] = []
+    out = tmp_path / "out"
+    build_corpus(texts, out, **SHAPE, processes=processes, progress=lambda *report: reports.append(report))
+    assert content(out) == content(undisturbed)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not [each for each in psutil.Process().children() if "workers" in " ".join(each.cmdline())]
+    for stage in ("look", "tokenizer", "encode", "gather"):
+        done = [report[1] for report in reports if report[0] == stage]
+        assert done == sorted(done)
+
+
+def test_three_splits_by_document_and_equal_documents_once(undisturbed: Path, texts_of: TextsOf) -> None:
+    index = CorpusIndex.load(undisturbed)
+    found = texts_of(index)
+    assert set(found) == {"train", "valid", "test"}
+    everything = [text for texts in found.values() for text in texts]
+    assert len(everything) == len(set(everything)) == 271
+    assert index.skipped["duplicate"].count == 29
+    assert (index.holdout, index.test) == (0.2, 0.1)
+    assert sum(origin.documents for origin in index.origins) == 300
+
+
+def test_documents_are_shuffled_by_the_seed_alone(
+    texts: Path, undisturbed: Path, tmp_path: Path, texts_of: TextsOf
+) -> None:
+    order = [int(text.split()[1]) for text in texts_of(CorpusIndex.load(undisturbed))["train"] if text[0] == "l"]
+    assert order != sorted(order)
+    assert abs(np.corrcoef(np.arange(len(order)), order)[0, 1]) < 0.25
+    again = CorpusIndex.load(build_corpus(texts, tmp_path / "out", **SHAPE, seed=1))
+    assert texts_of(again)["train"] != texts_of(CorpusIndex.load(undisturbed))["train"]
+
+
+KILLED = """
+import sys
+from ssrnn_data import build_corpus
+from ssrnn_data.building import units
+from ssrnn_data.building.runs import RunWriter
+units.cut_units.__defaults__ = (4_000,)
+print("begun", flush=True)
+build_corpus(sys.argv[1], sys.argv[2], vocab_size=300, holdout=0.2, test=0.1, shard_tokens=4_000, chunk_tokens=500,
+             processes=int(sys.argv[3]), progress=lambda *report: print(*report, flush=True))
+"""
+
+
+@pytest.mark.usefixtures("small_units")
+@pytest.mark.parametrize(("stage", "processes"), [("look", 2), ("encode", 2), ("encode", 1), ("gather", 2)])
+def test_a_killed_build_goes_on(texts: Path, undisturbed: Path, tmp_path: Path, stage: str, processes: int) -> None:
+    out = tmp_path / "out"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "data_pipelines")}
+    command = [sys.executable, "-c", KILLED, str(texts), str(out), str(processes)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as build:
+        assert build.stdout is not None
+        workers: list[psutil.Process] = []
+        for line in build.stdout:
+            workers = psutil.Process(build.pid).children()
+            said = line.split()
+            if said[0] == stage and int(said[1]) > 0:
+                break
+        build.send_signal(signal.SIGKILL)
+    assert not out.exists()
+    _, alive = psutil.wait_procs(workers, timeout=20)  # they end with their parent
+    assert not alive
+    (staging,) = tmp_path.iterdir()
+    before = {path: path.stat().st_mtime_ns for path in (staging / "parts").iterdir() if path.suffix == ".json"}
+    assert before
+    seen: set[Path] = set()
+
+    def look(stage: str, done: int, total: int) -> None:
+        seen.update(path for path, changed in before.items() if path.stat().st_mtime_ns == changed)
+
+    build_corpus(texts, out, **SHAPE, processes=processes, progress=look)
+    assert seen == set(before)  # what was finished was not done again
+    assert content(out) == content(undisturbed)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_builds_of_the_same_at_once_are_refused(texts: Path, tmp_path: Path) -> None:
+    def again(stage: str, done: int, total: int) -> None:
+        with pytest.raises(DataError, match="another process builds it now"):
+            build_corpus(texts, tmp_path / "out", **SHAPE)
+
+    build_corpus(texts, tmp_path / "out", **SHAPE, progress=again)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.usefixtures("small_units")
+def test_an_error_in_a_worker_is_the_same_one_line(texts: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"text": "x"}\n{"text": 3}\n')
+    with pytest.raises(DataError, match=r"bad\.jsonl:2: the field 'text' holds a int"):
+        build_corpus([texts, tmp_path / "bad.jsonl"], tmp_path / "out", **SHAPE, processes=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.jsonl"]
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=30), st.integers(1, 60))
+def test_units_cover_the_files_once(sizes: list[int], unit_bytes: int) -> None:
+    files = [SourceFile(f"{place}.txt", False, size, "") for place, size in enumerate(sizes)]
+    cut = units.cut_units(files, unit_bytes)
+    assert [place for unit in cut for place in unit] == list(range(len(files)))
+    assert all(sum(sizes[place] for place in unit) <= unit_bytes or len(unit) == 1 for unit in cut)
+    assert all(quota >= 1 for quota in units.sample_quotas(files, cut, 1_000))
+
+
+@given(st.integers(1, 5_000), st.binary(min_size=32, max_size=32), st.integers(0, 2**63 - 1))
+def test_every_key_has_one_bucket(buckets: int, digest: bytes, seed: int) -> None:
+    key = order_key(digest, seed)
+    bucket = key * buckets >> 64
+    low, high = bucket_keys(bucket, buckets)
+    assert low <= key < high
+    assert bucket_keys(0, buckets)[0] == 0
+    assert bucket_keys(buckets - 1, buckets)[1] == 1 << 64
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), st.integers(0, 40)), max_size=30), st.integers(1, 60))
+def test_runs_give_back_every_document_in_order(documents: list[tuple[int, int, int]], run_tokens: int) -> None:
+    """documents: split, key, tokens. Long ones are runs of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        stem = Path(folder) / "unit"
+        writer = RunWriter(stem, "uint16", run_tokens)
+        for number, (split, key, tokens) in enumerate(documents):
+            writer.open_document((split, key, (number, 0, 0, 0), 0, number, tokens))
+            for start in range(0, tokens, 7):
+                writer.add(np.arange(start, min(start + 7, tokens)) + 100 * number)
+            writer.end_document()
+        counts = writer.close()
+        assert not [path for path in Path(folder).iterdir() if path.suffix not in (".npy", ".ids")]
+        found = []
+        for run in range(len(counts)):
+            reader = RunReader(stem, run, "uint16")
+            for split in range(3):
+                inside = reader.between(split, 3, 7)
+                assert [int(each) for each in inside["key"]] == sorted(int(each) for each in inside["key"])
+                for document in inside:
+                    number = int(document["number"])
+                    assert reader.ids(document).tolist() == [100 * number + at for at in range(documents[number][2])]
+                    found.append(number)
+        assert sorted(found) == [number for number, (_, key, _) in enumerate(documents) if 3 <= key < 7]
+
+
+def test_a_document_longer_than_a_run_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RunWriter.__init__, "__defaults__", (1_000,))
+    text = "0123456789 " * 5_000
+    (tmp_path / "long.txt").write_text(text)
+    (tmp_path / "short.txt").write_text("short")
+    index = CorpusIndex.load(
+        build_corpus([tmp_path / "long.txt", tmp_path / "short.txt"], tmp_path / "out", holdout=0, vocab_size=257)
+    )
+    assert index.splits["train"].documents == 2
+    assert index.splits["train"].text_bytes == len(text) + 5
+
+
+def test_licence_provenance_and_processes(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some text")
+    path = build_corpus(
+        tmp_path / "a.txt", tmp_path / "out", holdout=0, licence="CC-BY-4.0", provenance="by hand", processes=64
+    )
+    index = CorpusIndex.load(path)
+    assert (index.licence, index.provenance) == ("CC-BY-4.0", "by hand")
+
+
+def test_hugging_face_folders(tmp_path: Path, corpus: CorpusIndex) -> None:
+    (tmp_path / "a.txt").write_text("some text, é 日本 and <|endoftext|>")
+    raw = json.loads((corpus.folder / "tokenizer.json").read_text())
+    raw["added_tokens"] = [{**raw["added_tokens"][0], "content": "</s>"}]
+    raw["model"]["vocab"] = {("</s>" if t == "<|endoftext|>" else t): n for t, n in raw["model"]["vocab"].items()}
+    whole, parts, none = (tmp_path / name for name in ("whole", "parts", "none"))
+    for folder in (whole, parts, none):
+        folder.mkdir()
+    (whole / "tokenizer.json").write_text(json.dumps(raw))
+    del raw["model"]["vocab"]["</s>"]
+    (parts / "vocab.json").write_text(json.dumps({token: n - 1 for token, n in raw["model"]["vocab"].items()}))
+    merges = raw["model"]["merges"]
+    (parts / "merges.txt").write_text("#version: 0.2\n" + "".join(" ".join(merge) + "\n" for merge in merges))
+    (none / "readme.md").write_text("")
+    for folder, vocab_size in ((whole, 300), (parts, 299)):
+        path = build_corpus(tmp_path / "a.txt", tmp_path / f"out-{folder.name}", holdout=0, tokenizer=folder)
+        index, tokenizer = CorpusIndex.load(path), load_tokenizer(path)
+        assert index.end_of_text == tokenizer.end_of_text == vocab_size  # one more than there were
+        assert tokenizer.decode(tokenizer.encode("é </s> <|endoftext|>")) == "é </s> <|endoftext|>"
+    (parts / "vocab.json").write_text(json.dumps(raw["model"]["vocab"]))  # id 0 is nobody's
+    with pytest.raises(DataError, match="several tokens have the id 299"):
+        build_corpus(tmp_path / "a.txt", tmp_path / "out", holdout=0, tokenizer=parts)
+    with pytest.raises(DataError, match=r"no tokenizer in this folder \(there is: readme\.md\)"):
+        build_corpus(tmp_path / "a.txt", tmp_path / "out", holdout=0, tokenizer=none)
