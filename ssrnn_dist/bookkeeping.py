@@ -139,7 +139,8 @@ class Books:
         if count > self._bad_samples:
             self._bad_samples = count
             which = f"{self.config.folder / BAD_SAMPLES} says which"
-            self.hooks.event("warning", message=f"{count:,} bad samples skipped so far: {which}")
+            noun = "bad sample" if count == 1 else "bad samples"
+            self.hooks.event("warning", message=f"{count:,} {noun} skipped so far: {which}")
 
     def finish(self, step: int, tokens: int, valid: Evaluation | None, watch: Stopwatch) -> dict[str, Any]:
         """Write summary.json and the report, close the MLflow run, and return the summary."""

@@ -17,6 +17,8 @@ FIXED_SECTIONS = ("model", "feedback", "data", "train")
 FREE_KEYS = {
     "data.index",
     "data.build",
+    "data.on_bad_sample",
+    "data.max_bad_fraction",
     "train.micro_batch_lanes",
     "train.validate_every_steps",
     "train.log_every_steps",

@@ -1,5 +1,6 @@
 """`python -m ssrnn_dist.train`: the loop with no Ray, its exit codes, Ctrl-C and kill -9."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,9 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from archives import tar_of
+from damage import members_of, replace_shard
 from worlds import ROOT, rank_environment
 
 from ssrnn_dist.checkpoint.store import why_torn
+from ssrnn_dist.tracking.jsonl import read_json_lines
 from ssrnn_dist.train import main
 
 
@@ -85,3 +89,31 @@ def test_an_error_of_ours_shows_its_traceback_and_ends_with_1(monkeypatch, capsy
     monkeypatch.setattr("ssrnn_dist.train.load_config", lambda path, overrides: 1 // 0)
     assert main(["a-config"]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.fixture
+def damaged(corpus: Path, tmp_path: Path) -> Path:
+    """The corpus with a sample of another dtype in its first shard."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(corpus, folder)
+    members = members_of(folder)
+    replace_shard(folder, tar_of([*members[:1], (members[1][0], b"x" * len(members[1][1])), *members[2:]]))
+    return folder
+
+
+def test_a_bad_sample_ends_a_run_or_is_skipped_and_written_down(runs, start, damaged: Path) -> None:
+    key = members_of(damaged)[1][0].partition(".")[0]
+    config, data = runs.config("bad", steps=200), ["--set", f"data.index={damaged}"]
+    for more, said in (([], f"train-000000.tar, sample {key}"), (["data.on_bad_sample=skip"], "(max_bad_fraction)")):
+        process = start(config, *data, *more)
+        output = process.communicate(timeout=120)[0]
+        assert process.returncode == 2, output
+        (line,) = (line for line in output.splitlines() if line.startswith("error:"))
+        assert said in line
+    process = start(config, *data, "data.on_bad_sample=skip", "data.max_bad_fraction=0.1")
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    assert "1 bad sample skipped so far" in output
+    (row,) = read_json_lines(runs.folder("bad") / "bad_samples.jsonl")
+    assert (row["key"], row["rank"]) == (f"sample {key}", 0)
+    assert row["shard"].endswith("train-000000.tar")
