@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ssrnn_data.index import CorpusIndex, load_tokenizer
     from ssrnn_data.inspection import draw_lengths, inspect_corpus, read_document
     from ssrnn_data.lanes import deal_lanes
+    from ssrnn_data.mixture.preview import draw_mixture, preview_mixture
+    from ssrnn_data.mixture.sources import MixtureSource
+    from ssrnn_data.mixture.stream import MixtureStream
     from ssrnn_data.shards import BadSample
     from ssrnn_data.stream import IGNORED_TARGET, Batch, TokenStream
     from ssrnn_data.tokenizer import TextTokenizer, Utf8Streamer
@@ -27,6 +30,8 @@ _HOMES = {
     "DataError": "errors",
     "EvaluationStream": "evaluation",
     "Fault": "verify",
+    "MixtureSource": "mixture.sources",
+    "MixtureStream": "mixture.stream",
     "TextTokenizer": "tokenizer",
     "TokenStream": "stream",
     "Utf8Streamer": "tokenizer",
@@ -34,9 +39,11 @@ _HOMES = {
     "as_webdataset": "webdataset",
     "build_corpus": "corpus",
     "deal_lanes": "lanes",
+    "draw_mixture": "mixture.preview",
     "draw_lengths": "inspection",
     "inspect_corpus": "inspection",
     "load_tokenizer": "index",
+    "preview_mixture": "mixture.preview",
     "read_document": "inspection",
     "verify_corpus": "verify",
 }
@@ -49,6 +56,8 @@ __all__ = [
     "DataError",
     "EvaluationStream",
     "Fault",
+    "MixtureSource",
+    "MixtureStream",
     "TextTokenizer",
     "TokenStream",
     "Utf8Streamer",
@@ -57,8 +66,10 @@ __all__ = [
     "build_corpus",
     "deal_lanes",
     "draw_lengths",
+    "draw_mixture",
     "inspect_corpus",
     "load_tokenizer",
+    "preview_mixture",
     "read_document",
     "verify_corpus",
 ]

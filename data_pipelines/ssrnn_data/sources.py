@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from ssrnn_data.errors import DataError, data_error
-from ssrnn_data.urls import is_url, shown
+from ssrnn_data.remote.urls import is_url, shown
 
 STDLIB = "stdlib:"
 COMPRESSED_SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
@@ -76,7 +76,7 @@ class SourceFile:
         """Its bytes as they are, seekable; OSError or DataError where it can't be read."""
         if not self.is_remote:
             return self.path.open("rb")
-        from ssrnn_data.remote import RemoteFile, RemoteReader
+        from ssrnn_data.remote.files import RemoteFile, RemoteReader
 
         return io.BufferedReader(RemoteReader(RemoteFile(self.location, self.size_bytes, self.version)))
 
@@ -175,7 +175,7 @@ def _files(paths: Iterable[Path], named: bool) -> Iterator[SourceFile]:
 
 def _remote_files(url: str) -> Iterator[SourceFile]:
     """What a URL names, a glob on it matches, or the text files below it."""
-    from ssrnn_data.remote import check_url, find
+    from ssrnn_data.remote.files import check_url, find
 
     check_url(url)
     for file in find(url):
