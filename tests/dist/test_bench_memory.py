@@ -1,12 +1,14 @@
 """Long memory: what the tasks ask, how windows are packed, which trial comes next, and the whole way to the page."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings as hypothesis_settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ssrnn_data import IGNORED_TARGET
@@ -90,7 +92,7 @@ def test_windows_are_packed_with_whole_episodes(name: str, lanes: int, length: i
     for tokens, targets, reset in zip(batch.tokens_BT, batch.targets_BT, batch.reset_BT, strict=True):
         starts = [*torch.nonzero(reset).flatten().tolist(), length]
         assert starts[0] == 0
-        for start, end in zip(starts[:-1], starts[1:], strict=True):
+        for start, end in pairwise(starts):
             asked = {at: target for at, target in enumerate(targets[start:end].tolist()) if target != IGNORED_TARGET}
             if end - start >= task.shortest:
                 assert asked.items() <= answers(name, tokens[start:end].tolist()).items()
@@ -128,7 +130,9 @@ def test_the_same_seed_gives_the_same_window() -> None:
 def recipe() -> Recipe:
     shape = "{d_model: 16, n_layers: 1, mlp_ratio: 1, n_heads: 2}"
     changes = [f"model={shape}", f"transformer={shape}", "tasks=[parity]", "lengths=[16]", "check_every_steps=2"]
-    return load_recipe(GRU, [*changes, "train={steps: 4, tokens_per_batch: 64, sequence_length: 16}", "tested_episodes=5"])
+    return load_recipe(
+        GRU, [*changes, "train={steps: 4, tokens_per_batch: 64, sequence_length: 16}", "tested_episodes=5"]
+    )
 
 
 def test_the_committed_recipe_is_whole(recipe: Recipe) -> None:

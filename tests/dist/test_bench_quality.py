@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from ssrnn_data import Batch, CorpusIndex, EvaluationStream
+from ssrnn_dist.bench import transformer as transformer_module
 from ssrnn_dist.bench.generation import measure
 from ssrnn_dist.bench.quality.page import write_page
 from ssrnn_dist.bench.quality.recipe import Recipe, Row, Trial, load_recipe, next_trial, rows
@@ -22,7 +23,6 @@ from ssrnn_dist.bench.quality.results import load_results, table
 from ssrnn_dist.bench.quality.run import run_study
 from ssrnn_dist.bench.quality.trial import settings, with_context
 from ssrnn_dist.bench.results_folder import save_result
-from ssrnn_dist.bench import transformer as transformer_module
 from ssrnn_dist.bench.transformer import Transformer
 from ssrnn_dist.config.model import ModelSection
 from ssrnn_dist.evaluate import evaluate

@@ -1,4 +1,4 @@
-"""The gradient inside torch's graph: autocast, activation checkpointing, compile, frozen parameters, no_grad, torch.func."""
+"""The gradient inside torch's graph: autocast, activation checkpointing, compile, frozen parameters, torch.func."""
 
 import pytest
 import torch
@@ -152,9 +152,9 @@ def test_tracing_and_exporting_are_refused() -> None:
 
 @every_rule
 def test_the_saved_tensors_are_those_of_the_method_page(rule: FeedbackConfig) -> None:
-    """docs/method.md counts them: a GRU's states and its r, z, n, u_n; an LSTM's two states and four gates; Elman's h."""
+    """docs/method.md counts them: a GRU's states and r, z, n, u_n; an LSTM's two states and four gates; Elman's h."""
     for cell, per_token in (("gru", 1 + 4), ("lstm", 2 + 4), ("elman", 1), ("ugrnn", 1 + 2)):
-        layer, x = layer_and_input(cell, rule)
+        layer, _ = layer_and_input(cell, rule)
         sizes: list[int] = []
 
         def pack(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:

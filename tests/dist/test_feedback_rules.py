@@ -1,4 +1,4 @@
-"""Every rule's gradient for every cell against autograd's BPTT of the definition, and against dense Jacobians, in float64.
+"""Every rule's gradient for every cell against autograd's BPTT of the definition and dense Jacobians, in float64.
 
 A cell takes part by standing in ssrnn_kernels/cells: nothing here names one but where it speaks of torch.nn's."""
 
@@ -65,9 +65,7 @@ def problem(
     weight = (torch.rand(n_rows, head_size, generator=generator, dtype=torch.float64) * 2 - 1) / head_size**0.5
     leaves = [draw(n_steps, n_batch, n_rows), weight, draw(n_rows) * 0.3, draw(n_batch, d_state)]
     reset = torch.rand(n_steps, n_batch, generator=generator) < 0.25 if resets else None
-    return Problem(
-        cell, [leaf.requires_grad_() for leaf in leaves], reset, draw(n_steps, n_batch, d_state), n_heads
-    )
+    return Problem(cell, [leaf.requires_grad_() for leaf in leaves], reset, draw(n_steps, n_batch, d_state), n_heads)
 
 
 each_cell = pytest.mark.parametrize("cell", CELLS)
@@ -110,7 +108,7 @@ def test_exact_is_autograds_bptt(cell: str, shape: dict) -> None:
 @given(shapes, st.sampled_from(["selective", "calibrated", "number"]))
 @settings(max_examples=20, deadline=None)
 def test_as_many_sweeps_as_steps_are_bptt(cell: str, shape: dict, rule: str) -> None:
-    """The fixed point does not depend on the diagonal of the scan, be it the Jacobian's, one for all t, or any number."""
+    """The fixed point does not depend on the diagonal of the scan, the Jacobian's, one for all t, or any number."""
     case = problem(cell, **shape)
     sweeps = len(case.weighing)
     if rule == "selective":

@@ -1,4 +1,4 @@
-"""A layer on a GPU, where there is one: gradients by every rule beside float64, compiled, under autocast, in a CUDA graph."""
+"""A layer on a GPU, where there is one: gradients by every rule beside float64, compiled, under autocast."""
 
 import copy
 
@@ -32,7 +32,9 @@ def gradients(layer: RecurrentLayer, x: Tensor, weigh: Tensor, reset: Tensor) ->
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "far"), [(torch.float32, 1e-4), (torch.bfloat16, 4e-2)])
-def test_every_rule_beside_float64(cell: str, shape: tuple[int, ...], dtype: torch.dtype, far: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_rule_beside_float64(
+    cell: str, shape: tuple[int, ...], dtype: torch.dtype, far: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     n_batch, n_steps, d, n_heads = shape
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # which torch.nn's layers would use, too
     torch.manual_seed(0)

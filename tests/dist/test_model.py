@@ -1,4 +1,4 @@
-"""The recurrent layer and the language model: torch.nn's mathematics, heads, state and resets, errors, loss in chunks."""
+"""The recurrent layer and the language model: torch.nn's mathematics, heads, state, resets, errors, loss in chunks."""
 
 import copy
 import io
@@ -146,7 +146,10 @@ def test_shapes_that_hold_nothing() -> None:
         (lambda: RecurrentLayer(4, 6, output="c"), "output: 'c'; allowed: h, hc"),
         (lambda: ModelConfig(vocab_size=9, d_model=9, n_heads=2), "n_heads must divide"),
         (lambda: ModelConfig(vocab_size=9, cell="gruu"), f"'gruu' is no cell; allowed: {', '.join(CELLS)}"),
-        (lambda: LayerFeedback(FeedbackConfig(kind="stationary", decay=[0.1, 0.2]), 4, 2), "2 numbers; allowed: one, or"),
+        (
+            lambda: LayerFeedback(FeedbackConfig(kind="stationary", decay=[0.1, 0.2]), 4, 2),
+            "2 numbers; allowed: one, or",
+        ),
         (lambda: FeedbackConfig(kind="stationary", decay=1.5), "less than or equal to 1"),
         (lambda: FeedbackConfig(kind="stationary", decay="gaussian", refinements=1), "for comparison only"),
         (lambda: FeedbackConfig(kind="exact", refinements="auto"), "exact needs none"),

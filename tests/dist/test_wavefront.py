@@ -34,7 +34,9 @@ def drawn(model: LanguageModel, n_steps: int, n_batch: int, seed: int) -> tuple[
     return x, states, torch.rand(n_batch, n_steps, generator=generator) < 0.1
 
 
-def everything(model: LanguageModel, x: Tensor, states: list[Tensor], reset: Tensor, how: tuple[int, int] | None) -> list[Tensor]:
+def everything(
+    model: LanguageModel, x: Tensor, states: list[Tensor], reset: Tensor, how: tuple[int, int] | None
+) -> list[Tensor]:
     """Outputs and every gradient: block by block (None), or by so many chunks and threads."""
     x, states = x.clone().requires_grad_(), [each.clone().requires_grad_() for each in states]
     if how is None:
@@ -46,12 +48,21 @@ def everything(model: LanguageModel, x: Tensor, states: list[Tensor], reset: Ten
         y, after = wavefront(list(model.blocks), x, states, reset, *how)
     weigh = torch.cos(torch.arange(y.numel(), dtype=y.dtype)).view_as(y)
     total = (y * weigh).sum() + sum(each.sum() for each in after)
-    return [y.detach(), *(each.detach() for each in after), *torch.autograd.grad(total, [x, *states, *model.blocks.parameters()])]
+    return [
+        y.detach(),
+        *(each.detach() for each in after),
+        *torch.autograd.grad(total, [x, *states, *model.blocks.parameters()]),
+    ]
 
 
 @pytest.mark.parametrize("name", RULES)
 @given(
-    st.integers(1, 14), st.integers(1, 4), st.integers(1, 6), st.integers(1, 3), st.sampled_from(["gru", "lstm"]), st.integers(0, 99)
+    st.integers(1, 14),
+    st.integers(1, 4),
+    st.integers(1, 6),
+    st.integers(1, 3),
+    st.sampled_from(["gru", "lstm"]),
+    st.integers(0, 99),
 )
 @settings(max_examples=12, deadline=None)
 def test_waves_are_the_blocks_over_the_whole_window(
