@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ssrnn_data.mixture.preview import draw_mixture, preview_mixture
     from ssrnn_data.mixture.sources import MixtureSource
     from ssrnn_data.mixture.stream import MixtureStream
+    from ssrnn_data.place import CacheOptions
     from ssrnn_data.shards import BadSample
     from ssrnn_data.stream import IGNORED_TARGET, Batch, TokenStream
     from ssrnn_data.tokenizer import TextTokenizer, Utf8Streamer
@@ -26,6 +27,7 @@ _HOMES = {
     "IGNORED_TARGET": "stream",
     "BadSample": "shards",
     "Batch": "stream",
+    "CacheOptions": "place",
     "CorpusIndex": "index",
     "DataError": "errors",
     "EvaluationStream": "evaluation",
@@ -52,6 +54,7 @@ __all__ = [
     "IGNORED_TARGET",
     "BadSample",
     "Batch",
+    "CacheOptions",
     "CorpusIndex",
     "DataError",
     "EvaluationStream",

@@ -12,7 +12,8 @@ from typing import Annotated, BinaryIO, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, ValidationError
 
 from ssrnn_data.errors import data_error
-from ssrnn_data.shards import ShardForm, file_sha256
+from ssrnn_data.place import CacheOptions, Folder, Place, place_of
+from ssrnn_data.shards import ShardForm
 from ssrnn_data.split import Split
 from ssrnn_data.tokenizer import TextTokenizer
 
@@ -103,19 +104,20 @@ class CorpusIndex(_Entry):
     skipped: dict[str, Noted]
     replaced: Noted
     built_from: Sha256
-    _folder: Path = PrivateAttr(default=Path())
+    _place: Place = PrivateAttr(default_factory=lambda: Folder(Path()))
 
     @classmethod
-    def load(cls, path: str | Path, *, check_files: bool = True) -> "CorpusIndex":
-        """Reads index.json, given itself or its folder, and checks that all files are there, each of its size.
+    def load(cls, path: str | Path, *, check_files: bool = True, cache: CacheOptions | None = None) -> "CorpusIndex":
+        """Reads index.json, given itself or its folder, as a path or a URL.
 
-        check_files: without it the shards are not looked at.
+        check_files: whether the shards of a local corpus must be there, each of its size; remote ones are checked as
+        they come. cache: where shards behind a URL are kept (None: CacheOptions.default()).
         Raises DataError for a missing file, foreign JSON, another version, a missing or cut shard.
         """
-        path = Path(path)
-        file = path / INDEX_FILE if path.is_dir() else path
+        place, name = place_of(path, cache, INDEX_FILE)
+        file = place.where(name)
         try:
-            raw = json.loads(file.read_bytes())
+            raw = json.loads(place.read(name))
         except OSError as error:
             raise data_error(file, f"no index there ({error.strerror})", _BUILD_IT) from None
         except (ValueError, RecursionError) as error:
@@ -132,14 +134,26 @@ class CorpusIndex(_Entry):
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
             raise data_error(file, f"{field}: {first['msg']}", _BUILD_IT) from None
-        index._folder = file.parent
+        index._place = place
         index._check(file, check_files)
         return index
 
     @property
+    def where(self) -> str:
+        """The folder or URL, for messages."""
+        return self._place.name
+
+    @property
+    def title(self) -> str:
+        """The folder's name."""
+        return Path(self.where).resolve().name if isinstance(self._place, Folder) else self.where.rpartition("/")[2]
+
+    @property
     def folder(self) -> Path:
-        """The folder that holds the shards."""
-        return self._folder
+        """The folder that holds the shards; DataError where they are behind a URL."""
+        if not isinstance(self._place, Folder):
+            raise data_error(self.where, "a corpus behind a URL", "a corpus in a folder is needed here; copy it")
+        return self._place.path
 
     @property
     def fingerprint(self) -> str:
@@ -155,37 +169,38 @@ class CorpusIndex(_Entry):
                 return entry
         there = ", ".join(self.splits)
         raise data_error(
-            self._folder / INDEX_FILE, f"no split {name!r}", f"it has: {there}; a holdout > 0 makes a valid split"
+            self._place.where(INDEX_FILE), f"no split {name!r}", f"it has: {there}; a holdout > 0 makes a valid split"
         )
 
     def shard_path(self, shard: ShardEntry) -> Path:
-        """Where a shard lies."""
-        return self._folder / shard.file
+        """Where a shard lies; DataError where that is behind a URL."""
+        return self.folder / shard.file
 
     def open_shard(self, shard: ShardEntry) -> BinaryIO:
-        """A shard, open for reading; DataError where it is missing."""
-        try:
-            return self.shard_path(shard).open("rb")
-        except FileNotFoundError:
-            where = self.shard_path(shard)
-            raise data_error(where, "no such shard", "all shards that the index lists are needed") from None
-        except OSError as error:
-            raise data_error(self.shard_path(shard), f"can't be read ({error.strerror})", "a readable file") from None
+        """A shard, open for reading, fetched first where that is needed; DataError where it can't be had."""
+        return self._place.open(shard.file, shard.sha256, shard.size_bytes)
+
+    def prefetch_shard(self, shard: ShardEntry) -> None:
+        """Says that a shard will be opened soon; returns at once."""
+        self._place.prefetch(shard.file, shard.sha256, shard.size_bytes)
 
     def form_of(self, shard: ShardEntry) -> ShardForm:
         """What the samples of a shard must be."""
-        return ShardForm(str(self.shard_path(shard)), self.dtype, self.vocab_size, shard.tokens)
+        return ShardForm(self._place.where(shard.file), self.dtype, self.vocab_size, shard.tokens)
 
-    def verify_tokenizer(self) -> None:
-        """Raises DataError where tokenizer.json is missing or not the one that the shards were encoded with."""
-        path = self._folder / self.tokenizer.file
-        if not path.is_file():
-            raise data_error(path, "no such file", "the tokenizer that the corpus was built with is needed")
-        found = file_sha256(path)
+    def tokenizer_json(self) -> bytes:
+        """tokenizer.json; DataError where it is missing or not the one that the shards were encoded with."""
+        where = self._place.where(self.tokenizer.file)
+        try:
+            serialized = self._place.read(self.tokenizer.file)
+        except OSError as error:
+            allowed = "the tokenizer that the corpus was built with is needed"
+            raise data_error(where, f"can't be read ({error.strerror})", allowed) from None
+        found = hashlib.sha256(serialized).hexdigest()
         if found != self.tokenizer.sha256:
-            raise data_error(
-                path, f"SHA-256 {found[:12]}…", f"the index says {self.tokenizer.sha256[:12]}…; {_BUILD_IT}"
-            )
+            came = f"SHA-256 {found[:12]}…"
+            raise data_error(where, came, f"the index says {self.tokenizer.sha256[:12]}…; {_BUILD_IT}")
+        return serialized
 
     def write(self, folder: Path) -> Path:
         """Writes index.json into a folder and brings it to the disk; the same index gives the same bytes."""
@@ -197,17 +212,17 @@ class CorpusIndex(_Entry):
             os.fsync(stream.fileno())
         return path
 
-    def _check(self, file: Path, check_files: bool) -> None:
+    def _check(self, file: str, check_files: bool) -> None:
         if "train" not in self.splits or self.end_of_text >= self.vocab_size:
             raise data_error(file, "no train split, or <|endoftext|> outside the vocabulary", _BUILD_IT)
         for name, split in self.splits.items():
             for what in Counts.model_fields:
                 if getattr(split, what) != sum(getattr(shard, what) for shard in split.shards):
                     raise data_error(file, f"splits.{name}.{what} isn't the sum of its shards", _BUILD_IT)
-            for shard in split.shards if check_files else ():
+            for shard in split.shards if check_files and isinstance(self._place, Folder) else ():
                 self._check_file(file, shard)
 
-    def _check_file(self, file: Path, shard: ShardEntry) -> None:
+    def _check_file(self, file: str, shard: ShardEntry) -> None:
         try:
             size = self.shard_path(shard).stat().st_size
         except OSError:
@@ -227,5 +242,4 @@ def as_index(index: CorpusIndex | str | Path) -> CorpusIndex:
 def load_tokenizer(index: CorpusIndex | str | Path) -> TextTokenizer:
     """The tokenizer of a corpus, its checksum verified."""
     index = as_index(index)
-    index.verify_tokenizer()
-    return TextTokenizer.from_file(index.folder / index.tokenizer.file)
+    return TextTokenizer(index.tokenizer_json().decode("utf-8"), index.where)

@@ -49,7 +49,7 @@ def inspect_corpus(index: CorpusIndex | str | Path, n_samples: int = 3) -> dict[
             elif len(lengths) > first_here:
                 lengths[-1] += len(ids)
     return {
-        "index": str(index.folder / "index.json"),
+        "index": index.where,
         "fingerprint": index.fingerprint,
         "vocab_size": index.vocab_size,
         "dtype": index.dtype,

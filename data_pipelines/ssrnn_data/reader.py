@@ -1,10 +1,10 @@
 """Reads tokens one after another through a sequence of shards, from any offset, one sample in memory.
 
-The effects behind lanes.py: a lane's reader, and the limit of open files that many lanes need.
+The effects behind lanes.py: a lane's reader, windows of many lanes, and the limit of open files that these need.
 """
 
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ssrnn_data.lanes import ShardSequence
 from ssrnn_data.shards import BadSample, read_samples
 
 _FILES_FOR_OTHERS = 256
+_AHEAD_BYTES = 4 << 20
 
 
 class TokenReader:
@@ -70,6 +71,8 @@ class TokenReader:
         shard = self._split.shards[int(self._sequence.order[self._place])]
         self._stream, form = self._index.open_shard(shard), self._index.form_of(shard)
         self._samples = read_samples(self._stream, form, skip_tokens=skip_tokens, on_bad=self._on_bad)
+        if self._place + 1 < len(self._sequence.order):
+            self._index.prefetch_shard(self._split.shards[int(self._sequence.order[self._place + 1])])
 
     def _next_sample(self) -> None:
         """The next sample, from the next shard where one ends; EOFError after the last."""
@@ -82,6 +85,41 @@ class TokenReader:
                 raise EOFError("no tokens are left in the split")
             self._place += 1
             self._open()
+
+
+class Ahead:
+    """Windows of every lane of a rank, read some at a time: a call a lane and window costs more than its tokens."""
+
+    def __init__(self, lanes: int, sequence_length: int, dtype: str) -> None:
+        """Holds at most 4 MiB or one window a lane."""
+        self._steps, self._dtype, self._lanes = sequence_length, np.dtype(dtype), lanes
+        self.most_windows = max(1, _AHEAD_BYTES // (lanes * sequence_length * self._dtype.itemsize))
+        self._left = 0
+        self._block = np.empty((0, 0), dtype)
+
+    @property
+    def is_empty(self) -> bool:
+        return self._left == 0
+
+    def fill(self, readers: Sequence[TokenReader], windows: int) -> None:
+        """Reads windows of every lane; what was read before must be taken, and its last target is the first input."""
+        block = np.empty((self._lanes, windows * self._steps + 1), self._dtype)
+        begun = int(self._block.size > 0)
+        if begun:
+            block[:, 0] = self._block[:, -1]
+        for row, reader in zip(block, readers, strict=True):
+            reader.fill(row[begun:])
+        self._block, self._left = block, windows
+
+    def take(self) -> np.ndarray:
+        """The next window of every lane (B, T + 1): a view that stays as it is."""
+        stop = self._block.shape[1] - (self._left - 1) * self._steps
+        self._left -= 1
+        return self._block[:, stop - self._steps - 1 : stop]
+
+    def drop(self) -> None:
+        """Forgets all: the next fill begins at new readers' places."""
+        self._left, self._block = 0, np.empty((0, 0), self._dtype)
 
 
 def allow_open_files(count: int) -> None:

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from ssrnn_data.bad_samples import BadSamples, OnBadSample, check_policy
-from ssrnn_data.errors import data_error
+from ssrnn_data.errors import DataError, data_error
 from ssrnn_data.index import CorpusIndex, as_index
 from ssrnn_data.lanes import ShardSequence, check_counts, deal_lanes, lane_offset, shard_order, windows_per_epoch
 from ssrnn_data.position import Position
-from ssrnn_data.reader import TokenReader, allow_open_files
+from ssrnn_data.reader import Ahead, TokenReader, allow_open_files
 from ssrnn_data.shards import BAD_TOKEN
 
 IGNORED_TARGET = -100  # torch's own default: a position whose target does not count
@@ -39,8 +39,8 @@ class Batch:
 
     @classmethod
     def of_windows(cls, row: np.ndarray, end_of_text: int, lanes: Sequence[int]) -> "Batch":
-        """From int64 rows (B, T + 1) that may hold BAD_TOKEN; resets where documents start."""
-        is_bad = row == BAD_TOKEN
+        """From rows (B, T + 1) of any integers, signed ones with BAD_TOKENs perhaps; resets at documents' starts."""
+        is_bad = row == BAD_TOKEN if row.dtype.kind == "i" else np.zeros(1)
         if not is_bad.any():
             return cls.from_rows(row, row[:, :-1] == end_of_text, lanes)
         whole = np.where(is_bad, end_of_text, row)
@@ -50,13 +50,12 @@ class Batch:
 
     @classmethod
     def from_rows(cls, row: np.ndarray, reset_BT: np.ndarray, lanes: Sequence[int]) -> "Batch":
-        """From int64 rows (B, T + 1): inputs and, one later, targets."""
-        rows = torch.from_numpy(row)  # cloned: of a single row, .contiguous() would share memory between the two
+        """From rows (B, T + 1) of any integers: inputs and, one later, targets; copies."""
         return cls(
-            tokens_BT=rows[:, :-1].clone(memory_format=torch.contiguous_format),
-            targets_BT=rows[:, 1:].clone(memory_format=torch.contiguous_format),
+            tokens_BT=torch.from_numpy(row[:, :-1].astype(np.int64, order="C")),
+            targets_BT=torch.from_numpy(row[:, 1:].astype(np.int64, order="C")),
             reset_BT=torch.from_numpy(reset_BT),
-            lane_ids_B=torch.tensor(lanes, dtype=torch.int64),
+            lane_ids_B=torch.from_numpy(np.fromiter(lanes, np.int64, len(lanes))),
         )
 
 
@@ -107,11 +106,15 @@ class TokenStream:
         start = Position(split, seed, lanes, sequence_length, self._index.fingerprint)
         self._position = start if position is None else start.moved_to(position, self.windows_per_epoch)
         self._readers: list[TokenReader] = []
-        self._last_B = np.empty(len(self.lanes), np.int64)
+        self._ahead = Ahead(len(self.lanes), sequence_length, self._index.dtype if self._on_bad is None else "int64")
 
     def position(self) -> dict[str, Any]:
         """Of the next batch not yet handed out: JSON-able, the same on every rank, good for any world_size."""
         return self._position.to_dict()
+
+    def epochs(self) -> dict[str, float]:
+        """How often the corpus was read so far on all ranks, by its name: 1 where its first epoch ends."""
+        return {self._index.title: self._position.epoch + self._position.window / self.windows_per_epoch}
 
     def __iter__(self) -> "TokenStream":
         return self
@@ -121,17 +124,9 @@ class TokenStream:
         if self._epochs is not None and self._position.epoch >= self._epochs:
             self.close()
             raise StopIteration
-        try:
-            if not self._readers:
-                self._open()
-            row = self._read()
-        except BaseException:
-            self.close()
-            raise
-        batch = Batch.of_windows(row, self._index.end_of_text, self.lanes)
+        batch = Batch.of_windows(self._read(), self._index.end_of_text, self.lanes)
         if self._position.window == 0:
             batch.reset_BT[:, 0] = True
-        self._last_B = row[:, -1].copy()
         epoch = self._position.epoch
         self._position = self._position.next(self.windows_per_epoch)
         if self._position.epoch != epoch:
@@ -139,30 +134,45 @@ class TokenStream:
         return batch
 
     def _read(self) -> np.ndarray:
-        """Rows (B, T + 1), fresh each time since the batch keeps its memory; the first column was the last target."""
-        row = np.empty((len(self.lanes), self.sequence_length + 1), np.int64)
-        row[:, 0] = self._last_B
-        for place, reader in enumerate(self._readers):
-            reader.fill(row[place, 1:])
-        return row
+        """The next window of every lane (B, T + 1), a view; several are read at once."""
+        if self._ahead.is_empty:
+            left = self.windows_per_epoch - self._position.window
+            try:
+                self._read_ahead(min(left, self._ahead.most_windows))
+            except DataError:  # the windows before what is bad are still good
+                self._read_ahead(1)
+        return self._ahead.take()
+
+    def _read_ahead(self, windows: int) -> None:
+        try:
+            if not self._readers:
+                self._open()
+            self._ahead.fill(self._readers, windows)
+        except BaseException:
+            self.close()
+            raise
 
     def _open(self) -> None:
-        """Puts a reader at the position of each lane, its first token read."""
+        """Puts a reader at the position of each lane."""
         allow_open_files(len(self.lanes))
         shards = [shard.tokens for shard in self._split.shards]
         order = shard_order(len(shards), self._position.seed, self._position.epoch)
         sequence = ShardSequence.of(shards, order)
-        for place, lane in enumerate(self.lanes):
-            offset = lane_offset(lane, self._position.window, self.windows_per_epoch, self.sequence_length)
-            reader = TokenReader(self._index, self._split, sequence, offset, self._on_bad)
-            self._readers.append(reader)
-            reader.fill(self._last_B[place : place + 1])
+        offsets = [
+            lane_offset(lane, self._position.window, self.windows_per_epoch, self.sequence_length)
+            for lane in self.lanes
+        ]
+        for offset in offsets:
+            self._index.prefetch_shard(self._split.shards[int(order[sequence.locate(offset)[0]])])
+        for offset in offsets:
+            self._readers.append(TokenReader(self._index, self._split, sequence, offset, self._on_bad))
 
     def close(self) -> None:
         """Closes all files; iterating goes on from position() and opens them again."""
         for reader in self._readers:
             reader.close()
         self._readers = []
+        self._ahead.drop()
 
     def __enter__(self) -> "TokenStream":
         return self

@@ -41,11 +41,11 @@ class Verified:
     faults: tuple[Fault, ...]
 
 
-def verify_corpus(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Verified:
+def verify_corpus(index: CorpusIndex | str | Path, progress: Callable[[int, int], None] | None = None) -> Verified:
     """Read all of a corpus, on all cores, and compare it with index.json.
 
     progress: given bytes done and bytes in all, after each shard.  DataError: there is no index to compare with."""
-    index = CorpusIndex.load(path, check_files=False)
+    index = index if isinstance(index, CorpusIndex) else CorpusIndex.load(index, check_files=False)
     shards = [shard for split in index.splits.values() for shard in split.shards]
     faults, byte_lengths = list[Fault](), None
     try:

@@ -3,11 +3,12 @@
 import io
 import random
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from servers import FaultyProxy, s3_environment, s3_server
 
 from ssrnn_data import CorpusIndex, build_corpus
 
@@ -42,6 +43,22 @@ def corpus(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpu
     out = tmp_path_factory.mktemp("corpus") / "small"
     path = build_corpus(text_folder, out, vocab_size=300, holdout=0.25, shard_tokens=3_000, chunk_tokens=700)
     return CorpusIndex.load(path)
+
+
+@pytest.fixture(scope="session")
+def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A real S3 server, started once."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server.port
+
+
+@pytest.fixture(scope="module")
+def store(s3_port: int) -> Iterator[FaultyProxy]:
+    """Where s3:// URLs lead: to the server, through a proxy that breaks connections when told to."""
+    proxy = FaultyProxy(s3_port)
+    with s3_environment(proxy.port):
+        yield proxy
+    proxy.close()
 
 
 @pytest.fixture(scope="session")

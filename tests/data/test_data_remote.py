@@ -20,7 +20,7 @@ from aiohttp import ClientConnectionError, ClientPayloadError, InvalidURL
 from archives import tar_of
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import Fault, FaultyProxy, HttpServer, http_server, s3_environment, s3_server
+from servers import Fault, FaultyProxy, HttpServer, http_server
 
 from ssrnn_data.errors import DataError, data_error
 from ssrnn_data.remote.cache import DiskCache
@@ -526,20 +526,16 @@ def test_a_folder_by_fsspec_alone(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyProxy]:
-    """A real S3 server with files in the bucket `corpora`, behind a proxy that breaks connections."""
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
-        proxy = FaultyProxy(server.port)
-        with s3_environment(proxy.port):
-            import s3fs
+def s3(store: FaultyProxy) -> FaultyProxy:
+    """Files in the bucket `corpora`."""
+    import s3fs
 
-            store = s3fs.S3FileSystem()
-            store.mkdir("corpora")
-            for name in ("a.txt", "deep/b.txt", "deep/c.md", "deep/er/d.txt", "what?[1].txt"):
-                store.pipe_file(f"corpora/{name}", name.encode())
-            store.pipe_file("corpora/data.bin", DATA)
-            yield proxy
-        proxy.close()
+    files = s3fs.S3FileSystem()
+    files.mkdir("corpora")
+    for name in ("a.txt", "deep/b.txt", "deep/c.md", "deep/er/d.txt", "what?[1].txt"):
+        files.pipe_file(f"corpora/{name}", name.encode())
+    files.pipe_file("corpora/data.bin", DATA)
+    return store
 
 
 def test_s3_lists_and_globs(s3: FaultyProxy) -> None:

@@ -36,6 +36,7 @@ COMMANDS = [
         "bench parallel",
         "bench kernels",
         "bench wavefront",
+        "bench data",
         "config show",
         "config validate",
         "config schema",

@@ -61,7 +61,7 @@ def open_sources(sources: Sequence[MixtureSource], split: str, sequence_length: 
 
 def _open(source: MixtureSource, split: str, sequence_length: int) -> OpenedSource:
     index = as_index(source.index)
-    name = index.folder.resolve().name if source.name is None else source.name
+    name = index.title if source.name is None else source.name
     entry = index.split(split)
     windows = (entry.tokens - 1) // sequence_length
     if windows < 1:

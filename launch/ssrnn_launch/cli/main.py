@@ -7,6 +7,7 @@ import sys
 import typer
 
 from ssrnn_launch.cli import (
+    bench_data,
     bench_kernels,
     config,
     data,
@@ -38,7 +39,8 @@ app.add_typer(jobs.app, name="jobs")
 app.command("eval")(evaluate.evaluate)
 app.command("generate")(generate.generate)
 app.command("report")(report.report)
-app.add_typer(bench_kernels.app, name="bench")  # bench.py's commands, and its own
+assert bench_data.app is bench_kernels.app  # bench.py's; each adds its own commands
+app.add_typer(bench_kernels.app, name="bench")
 app.add_typer(config.app, name="config")
 
 
