@@ -1,11 +1,13 @@
 """Reads documents out of source files: UTF-8, JSON lines, and what to do with what is no text.
 
-Memory is bounded for files of any length: a file is read twice, first to validate and hash it, then for its text.
+Memory is bounded for files of any length: a file is read twice, first to validate and hash it, then for its text. Of
+records, and of documents that a file's lines make, one is in memory at a time.
 """
 
 import codecs
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -14,7 +16,8 @@ from typing import Any, Literal
 from ssrnn_data.blocks import read_blocks
 from ssrnn_data.cutting import cut_pieces
 from ssrnn_data.errors import data_error
-from ssrnn_data.records import read_records
+from ssrnn_data.parts import Part, join_parts, numbered_lines
+from ssrnn_data.records import Record, read_records
 from ssrnn_data.sources import SourceFile
 
 OnInvalid = Literal["skip", "replace", "error"]
@@ -50,7 +53,7 @@ class Tally:
         return asdict(self)
 
     def add(self, reason: str, where: str) -> None:
-        """Counts one document under a reason: empty, invalid_utf8, binary or replaced."""
+        """Counts one document under a reason: empty, invalid_utf8, binary, held_out or replaced."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         names = self.first.setdefault(reason, [])
         if len(names) < _NAMES_KEPT:
@@ -65,9 +68,16 @@ class _NotTextError(Exception):
         self.reason, self.detail = reason, detail
 
 
-def read_documents(file: SourceFile, text_field: str, on_invalid: OnInvalid, tally: Tally) -> Iterator[Document]:
+def read_documents(
+    file: SourceFile,
+    text_field: str,
+    on_invalid: OnInvalid,
+    tally: Tally,
+    starts: re.Pattern[str] | None = None,
+) -> Iterator[Document]:
     """The documents of a file: a line of JSON lines, a row of a .parquet, a text in a .tar each, else the whole file.
 
+    starts: where given, only what it matches begins a document (parts.py): a row of a file of records, else a line.
     Texts are kept exactly as they are.
 
     Empty documents are skipped. Invalid UTF-8 (in JSON also a lone surrogate) is skipped, replaced by U+FFFD, or an
@@ -75,8 +85,9 @@ def read_documents(file: SourceFile, text_field: str, on_invalid: OnInvalid, tal
     Raises DataError for a damaged archive, a broken JSON line, a missing field, an unreadable file.
     """
     if file.is_json_lines or file.has_records:
-        of_lines_or_records = _json_documents if file.is_json_lines else _recorded_documents
-        yield from of_lines_or_records(file, text_field, on_invalid, tally)
+        records = _json_rows(file) if file.is_json_lines else read_records(file, text_field)
+        rows = _texts(records, on_invalid, text_field, tally)
+        yield from _in_memory(rows if starts is None else join_parts(rows, starts), tally)
         return
     try:
         document, was_replaced = _survey_text(file, on_invalid)
@@ -90,7 +101,10 @@ def read_documents(file: SourceFile, text_field: str, on_invalid: OnInvalid, tal
         return
     if was_replaced:
         tally.add("replaced", file.name)
-    yield document
+    if starts is None:
+        yield document
+    else:
+        yield from _in_memory(join_parts(numbered_lines(document.pieces(), file.name), starts), tally)
 
 
 def _allowed_policies() -> str:
@@ -154,43 +168,40 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
     yield b"".join(parts)
 
 
-def _json_documents(file: SourceFile, text_field: str, on_invalid: OnInvalid, tally: Tally) -> Iterator[Document]:
+def _json_rows(file: SourceFile) -> Iterator[Record]:
     for number, line in enumerate(_lines(read_blocks(file)), start=1):
-        where = f"{file.name}:{number}"
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
         if line.strip():
-            yield from _document(where, partial(_json_text, line, where, text_field, on_invalid), on_invalid, tally)
+            yield Record(f"{file.name}:{number}", line, is_json=True)
 
 
-def _recorded_documents(file: SourceFile, text_field: str, on_invalid: OnInvalid, tally: Tally) -> Iterator[Document]:
-    """Of a file of records (records.py): bytes that are the text, or a JSON object that holds it."""
-    for record in read_records(file, text_field):
-        if record.is_json:
-            read = partial(_json_text, record.data, record.where, text_field, on_invalid)
+def _texts(records: Iterator[Record], on_invalid: OnInvalid, text_field: str, tally: Tally) -> Iterator[Part]:
+    """The texts of records, as they are or replaced; the tally counts those, and the ones that are no text."""
+    for record in records:
+        try:
+            if record.is_json:
+                text, was_replaced = _json_text(record.data, record.where, text_field, on_invalid)
+            else:
+                text, was_replaced = _text(record.data, "text", on_invalid)
+        except _NotTextError as why:
+            if on_invalid == "error":
+                raise data_error(record.where, why.detail, _allowed_policies()) from None
+            tally.add(why.reason, record.where)
+            continue
+        if was_replaced:
+            tally.add("replaced", record.where)
+        yield record.where, text
+
+
+def _in_memory(texts: Iterator[Part], tally: Tally) -> Iterator[Document]:
+    """Documents whose texts are at hand; the tally counts the empty ones."""
+    for where, text in texts:
+        if text:
+            encoded = text.encode("utf-8")
+            yield Document(where, hashlib.sha256(encoded).digest(), len(encoded), partial(cut_pieces, [text]))
         else:
-            read = partial(_text, record.data, "text", on_invalid)
-        yield from _document(record.where, read, on_invalid, tally)
-
-
-def _document(
-    where: str, read: Callable[[], tuple[str, bool]], on_invalid: OnInvalid, tally: Tally
-) -> Iterator[Document]:
-    """The document of a record, or none, which the tally counts. read: its text, and whether anything was replaced."""
-    try:
-        text, was_replaced = read()
-    except _NotTextError as why:
-        if on_invalid == "error":
-            raise data_error(where, why.detail, _allowed_policies()) from None
-        tally.add(why.reason, where)
-        return
-    if not text:
-        tally.add("empty", where)
-        return
-    if was_replaced:
-        tally.add("replaced", where)
-    encoded = text.encode("utf-8")
-    yield Document(where, hashlib.sha256(encoded).digest(), len(encoded), partial(cut_pieces, [text]))
+            tally.add("empty", where)
 
 
 def _text(data: bytes, of: str, on_invalid: OnInvalid) -> tuple[str, bool]:

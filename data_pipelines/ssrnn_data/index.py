@@ -81,7 +81,7 @@ class Noted(_Entry):
 
 
 class CorpusIndex(_Entry):
-    """What index.json holds. skipped: by reason (empty, invalid_utf8, binary, duplicate).
+    """What index.json holds. skipped: by reason (empty, invalid_utf8, binary, duplicate, held_out).
 
     holdout, test: fractions of the documents. licence, provenance: the builder's words. built_from: of its arguments.
     """

@@ -5,6 +5,7 @@ Pure but for reading the tokenizer that the user names.
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -32,6 +33,19 @@ class BuildPlan:
     deduplicate: bool = True
     licence: str | None = None
     provenance: str | None = None
+    document_start: str | None = None
+    valid_sources: tuple[str, ...] = ()
+    test_sources: tuple[str, ...] = ()
+
+    @property
+    def all_sources(self) -> tuple[str, ...]:
+        """Every source, those of the splits after the others: SourceFile.source counts in these."""
+        return (*self.sources, *self.valid_sources, *self.test_sources)
+
+    @property
+    def starts(self) -> re.Pattern[str] | None:
+        """What begins a document within a file, where document_start says so."""
+        return None if self.document_start is None else re.compile(self.document_start)
 
     def check(self) -> None:
         """Raises DataError naming the first argument that is out of its range."""
@@ -43,6 +57,7 @@ class BuildPlan:
         if self.holdout + self.test >= 1:
             came = f"holdout and test are {self.holdout + self.test:g} together"
             raise data_error("test", came, "less than 1, so that something is left to train on, is allowed")
+        self._check_splits_sources()
         for name in ("licence", "provenance"):
             if not isinstance(getattr(self, name), str | None):
                 raise data_error(name, f"{getattr(self, name)!r} came", "a text or None is allowed")
@@ -56,16 +71,39 @@ class BuildPlan:
             raise data_error("chunk_tokens", f"{self.chunk_tokens!r} came", "a positive integer is allowed")
         if self.on_invalid not in get_args(OnInvalid):
             raise data_error("on_invalid", f"{self.on_invalid!r} came", "skip, replace or error is allowed")
+        self._check_document_start()
+
+    def _check_splits_sources(self) -> None:
+        """A split is drawn from the sources or has sources of its own."""
+        for name, sources, fraction in (
+            ("holdout", self.valid_sources, self.holdout),
+            ("test", self.test_sources, self.test),
+        ):
+            if sources and fraction:
+                own = "valid_sources" if name == "holdout" else "test_sources"
+                raise data_error(name, f"{fraction} came with {own}", f"0, or a fraction without {own}, is allowed")
+
+    def _check_document_start(self) -> None:
+        pattern, allowed = self.document_start, "a regular expression of Python's re, or None, is allowed"
+        if pattern is None:
+            return
+        if not isinstance(pattern, str) or not pattern:
+            raise data_error("document_start", f"{pattern!r} came", allowed)
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise data_error("document_start", f"{pattern!r} is a broken pattern ({error})", allowed) from None
 
     def built_from(self, files: Sequence[SourceFile], tokenizer: TextTokenizer | None) -> str:
         """SHA-256 of the arguments, of each file's place, size and version, and of a tokenizer that is given."""
         parts = {
             "version": VERSION,
             "plan": [*self.sources, self.holdout, self.text_field, self.seed, self.on_invalid],
-            "more": [self.test, self.deduplicate, self.licence, self.provenance],
+            "more": [self.test, self.deduplicate, self.licence, self.provenance, self.document_start],
+            "splits": [self.valid_sources, self.test_sources],
             "shape": [self.shard_tokens, self.chunk_tokens],
             "tokenizer": tokenizer.sha256 if tokenizer else self.vocab_size,
-            "files": [[file.real_location, file.named, file.size_bytes, file.version] for file in files],
+            "files": [[file.real_location, file.named, file.size_bytes, file.version, file.split] for file in files],
         }
         return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()
 

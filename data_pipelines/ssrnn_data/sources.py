@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from ssrnn_data.errors import DataError, data_error
 from ssrnn_data.remote.urls import is_url, shown
+from ssrnn_data.split import SPLITS, Split
 
 STDLIB = "stdlib:"
 COMPRESSED_SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
@@ -38,6 +39,7 @@ class SourceFile:
 
     location: a path or a URL. named: the user named this very file, so neither suffix nor a NUL byte excludes it.
     version: changes when the file does (time of change, a store's tag). source: which of the sources it is of.
+    split: the one that all it holds belongs to; None where each document's hash decides.
     """
 
     location: str
@@ -45,6 +47,7 @@ class SourceFile:
     size_bytes: int
     version: str
     source: int = 0
+    split: Split | None = None
 
     @property
     def is_remote(self) -> bool:
@@ -105,12 +108,14 @@ def inner_suffix(path: PurePath) -> str:
     return name.suffix.lower()
 
 
-def as_source_list(sources: str | Path | Sequence[str | Path]) -> list[str]:
-    """One source or many, as a list of strings; DataError for none."""
+def as_source_list(
+    sources: str | Path | Sequence[str | Path], argument: str = "sources", *, needed: bool = True
+) -> list[str]:
+    """One source or many, as a list of strings; DataError, naming the argument, for none where one is needed."""
     listed = [sources] if isinstance(sources, str | Path) else list(sources)
     names = [str(source) for source in listed]
-    if not names or not all(names):
-        raise data_error("sources", f"{names!r} came", _FORMS)
+    if not all(names) or (needed and not names):
+        raise data_error(argument, f"{names!r} came", _FORMS)
     return names
 
 
@@ -137,6 +142,25 @@ def find_sources(sources: Sequence[str]) -> list[SourceFile]:
                 "a folder is searched for .txt, .md, .rst, .py and other source code, .jsonl, each plain, .gz, .zst, "
                 ".bz2 or .xz, and for .parquet; name a file itself to take it whatever its suffix",
             )
+    return list(found.values())
+
+
+def find_split_sources(
+    sources: Sequence[str], valid_sources: Sequence[str], test_sources: Sequence[str]
+) -> list[SourceFile]:
+    """The files of all three, numbered as one list of sources, each file once: where a split names it, in that split.
+
+    Raises DataError as find_sources does, and for a file that two splits name.
+    """
+    found: dict[str, SourceFile] = {}
+    before, splits = 0, (None, *SPLITS[1:])
+    for split, names in zip(splits, (sources, valid_sources, test_sources), strict=True):
+        for file in find_sources(names):
+            known = found.pop(file.real_location, None)
+            if known is not None and known.split is not None:
+                raise data_error(file.name, f"in the {known.split} and in the {split} split", "one of both is allowed")
+            found[file.real_location] = replace(file, source=before + file.source, split=split)
+        before += len(names)
     return list(found.values())
 
 

@@ -2,9 +2,10 @@
 
 Each field is read somewhere; its unit is in its name; imports pydantic only."""
 
-from typing import Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, WrapValidator, model_validator
 
 from ssrnn_dist.config.base import NonNegativeInt, PositiveInt, Section
 
@@ -19,18 +20,90 @@ class BuildSection(Section):
     tokenizer: str | None = Field(
         None, description="a tokenizer.json or a Hugging Face folder to use in place of training one"
     )
-    holdout: float = Field(0.02, ge=0, lt=1, description="fraction of the documents held out for validation")
+    holdout: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="fraction of the documents held out for validation; null: 0.02, 0 with valid_sources",
+    )
     test: float = Field(0.0, ge=0, lt=1, description="fraction of the documents kept for a test split")
+    valid_sources: list[str] = Field([], description="sources that are the valid split, all of them")
+    test_sources: list[str] = Field([], description="sources that are the test split, all of them")
     deduplicate: bool = Field(True, description="of equal documents only the first is kept")
     licence: str | None = Field(None, description="the text's licence, for the index; words, as they are")
     provenance: str | None = Field(None, description="where the text comes from, for the index; words, as they are")
     text_field: str = Field("text", description="the field of a .jsonl record that holds its text")
+    document_start: str | None = Field(
+        None, min_length=1, description="a regular expression: the lines or rows that begin a document; null: each does"
+    )
+
+    @model_validator(mode="after")
+    def splits_are_drawn_or_given(self) -> "BuildSection":
+        for name, drawn, own in (
+            ("holdout", self.holdout, self.valid_sources),
+            ("test", self.test, self.test_sources),
+        ):
+            sources = "valid_sources" if name == "holdout" else "test_sources"
+            if drawn and own:
+                raise ValueError(f"{name}: {drawn} with {sources}; 0, or a fraction without {sources}, is allowed")
+        return self
+
+    @model_validator(mode="after")
+    def document_start_is_a_pattern(self) -> "BuildSection":
+        try:
+            re.compile(self.document_start or "")
+        except (re.error, OverflowError, RecursionError) as error:
+            allowed = "a regular expression of Python's re, or null, is allowed"
+            raise ValueError(f"document_start: a broken pattern ({error}); {allowed}") from None
+        return self
+
+
+def _as_weight(value: Any, _: object) -> float | tuple[tuple[int, float], ...]:
+    """A weight with its numbers as floats, so that 1 and 1.0 are the same; ValueError for anything else."""
+    if _is_weight(value):
+        return float(value)
+    knots = value if isinstance(value, list | tuple) else []
+    pairs = [each for each in knots if isinstance(each, list | tuple) and len(each) == 2]
+    tokens = [each[0] for each in pairs]
+    ascending = all(type(at) is int and 0 <= at < LATEST_TOKENS for at in tokens) and tokens == sorted(set(tokens))
+    if not pairs or len(pairs) < len(knots) or not ascending or not all(_is_weight(each[1]) for each in pairs):
+        raise ValueError(WEIGHT_ALLOWED)
+    return tuple((at, float(weight)) for at, weight in pairs)
+
+
+def _is_weight(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < HEAVIEST
+
+
+WEIGHT_ALLOWED = "a number of 0 or more is allowed, or pairs [tokens seen, number] with ascending tokens"
+HEAVIEST, LATEST_TOKENS = 1e300, 1 << 50  # what a mixture can count with
+SourceWeight = Annotated[float | tuple[tuple[int, float], ...], WrapValidator(_as_weight)]
+
+
+class SourceSection(Section):
+    """One corpus of a mixture."""
+
+    index: str = Field(description="folder of a built corpus, its index.json, or the URL of either")
+    weight: SourceWeight = Field(
+        1.0, description="relative to the other sources': a number, or [tokens seen, number] pairs, linear in between"
+    )
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="in metrics: letters, digits, '.', '_' and '-'; null: the folder's name",
+    )
 
 
 class DataSection(Section):
-    """Where the corpus is."""
+    """Where the corpus is, or the corpora of a mixture. All of a mixture's have the same tokenizer."""
 
-    index: str = Field(description="folder of a built corpus, or its index.json")
+    index: str | None = Field(None, description="folder of a built corpus, its index.json, or the URL of either")
+    mixture: list[SourceSection] | None = Field(
+        None, min_length=1, description="in place of `index`: corpora and their weights"
+    )
+    allow_new_weights: bool = Field(
+        False, description="a run that goes on with other weights of its mixture counts by them from there on"
+    )
     build: BuildSection | None = Field(None, description="build the corpus at `index` from these where it is missing")
     on_bad_sample: Literal["error", "skip"] = Field(
         "error", description="a sample of a shard that can't be used ends the run, or is skipped, counted and logged"
@@ -38,6 +111,24 @@ class DataSection(Section):
     max_bad_fraction: float = Field(
         0.001, ge=0, le=1, description="of the training tokens, how many a worker may skip before that is an error"
     )
+
+    @property
+    def sources(self) -> list[SourceSection]:
+        """The corpora; a single one is a mixture of one."""
+        if self.mixture is not None:
+            return self.mixture
+        assert self.index is not None  # one_or_the_other
+        return [SourceSection(index=self.index)]
+
+    @model_validator(mode="after")
+    def one_or_the_other(self) -> "DataSection":
+        if self.index is None and self.mixture is None:
+            raise ValueError("index: missing; required: folder of a built corpus or its index.json, or `mixture`")
+        if self.index is not None and self.mixture is not None:
+            raise ValueError("mixture: given beside index; one of them is allowed: `index` can be one of the mixture's")
+        if self.mixture is not None and self.build is not None:
+            raise ValueError("build: given beside mixture; it is for `index` only: build each with `ssrnn data build`")
+        return self
 
 
 class TrainSection(Section):

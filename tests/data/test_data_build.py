@@ -163,6 +163,13 @@ def test_impossible_splits_say_what_would_do(tmp_path: Path) -> None:
         ({"chunk_tokens": 0}, "chunk_tokens"),
         ({"on_invalid": "ignore"}, "on_invalid"),
         ({"text_field": ""}, "text_field"),
+        ({"document_start": ""}, "document_start"),
+        ({"document_start": 3}, "document_start"),
+        ({"document_start": "(a"}, "document_start"),
+        ({"document_start": "a{99999999999999999999}"}, "document_start"),
+        ({"valid_sources": [""]}, "valid_sources"),
+        ({"valid_sources": "stdlib:", "holdout": 0.1}, "holdout"),
+        ({"test_sources": "stdlib:", "test": 0.1}, "test"),
     ],
 )
 def test_wrong_arguments_are_named(tmp_path: Path, arguments: dict, where: str) -> None:
@@ -321,8 +328,8 @@ def test_a_line_of_five_megabytes(tmp_path: Path, unbroken: bool) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("unbroken", [False, True])
-def test_a_line_of_fifty_megabytes(tmp_path: Path, unbroken: bool) -> None:
-    build_one_line(tmp_path, 50, unbroken)
+def test_a_line_of_a_hundred_megabytes(tmp_path: Path, unbroken: bool) -> None:
+    build_one_line(tmp_path, 100, unbroken)
 
 
 def test_every_document_s_text_comes_back_from_its_ids(corpus: CorpusIndex, texts_of: TextsOf) -> None:

@@ -1,14 +1,19 @@
 """What becomes of a file: kept exactly, skipped, replaced, or an error that names file and line."""
 
 import json
+import re
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 from archives import PACK
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ssrnn_data import DataError
 from ssrnn_data.blocks import BLOCK_BYTES
 from ssrnn_data.documents import Tally, read_documents
+from ssrnn_data.parts import join_parts, numbered_lines
 from ssrnn_data.sources import SourceFile
 
 ODD = "\ufeffone\r\ntwo\rthree\x00\u2028 e\u0301 👩\u200d💻\U0010ffff <|endoftext|>"
@@ -138,3 +143,70 @@ def test_a_file_that_changes_between_the_passes_is_noticed(tmp_path: Path) -> No
     path.write_bytes(b"after!")
     with pytest.raises(DataError, match="changed while it was read"):
         list(document.pieces())
+
+
+TITLE = re.compile(r"# ")
+BOOK = "# one\nfirst\r\n\n## part\n \n# two\nlast é 日本"
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("before", "first", "at"),
+    [
+        ("", [], 1),
+        (" \n\t\n", [], 3),  # white space goes with what follows
+        ("preface\n\n", ["preface\n\n"], 3),
+        ("\n preface # no title\n", ["\n preface # no title\n"], 3),
+    ],
+)
+def test_lines_that_begin_documents(tmp_path: Path, suffix: str, before: str, first: list[str], at: int) -> None:
+    path = write(tmp_path / f"book.md{suffix}", (before + BOOK).encode())
+    file, tally = SourceFile(str(path), True, path.stat().st_size, "0"), Tally()
+    documents = list(read_documents(file, "text", "error", tally, TITLE))
+    texts = ["".join(document.pieces()) for document in documents]
+    blank = "" if first else before
+    assert texts == [*first, f"{blank}# one\nfirst\r\n\n## part\n \n", "# two\nlast é 日本"]
+    assert [document.where for document in documents][-2:] == [f"{path}:{at}", f"{path}:{at + 5}"]
+    assert all(document.text_bytes == len(text.encode()) for document, text in zip(documents, texts, strict=True))
+    assert tally.counts == {}
+
+
+def test_without_a_line_that_matches_a_file_is_one_document_and_files_are_judged_whole(tmp_path: Path) -> None:
+    bad = write(tmp_path / "bad.txt", b"# one\n\xff\n# two\n")
+    file = SourceFile(str(bad), True, 1, "0")
+    tally = Tally()
+    assert list(read_documents(file, "text", "skip", tally, TITLE)) == []
+    assert tally.counts == {"invalid_utf8": 1}
+    replaced = Tally()
+    documents = read_documents(file, "text", "replace", replaced, TITLE)
+    assert ["".join(document.pieces()) for document in documents] == ["# one\n\ufffd\n", "# two\n"]
+    assert replaced.counts == {"replaced": 1}
+    (whole,) = read_documents(file, "text", "replace", Tally(), re.compile("never"))
+    assert "".join(whole.pieces()) == "# one\n\ufffd\n# two\n"
+
+
+@given(
+    st.lists(st.text(alphabet="#ab \n\r\u2028\x85é", max_size=12), max_size=12), st.sampled_from(["#", "a", "\n", ""])
+)
+def test_documents_cut_by_a_pattern_joined_again_are_the_text(pieces: list[str], pattern: str) -> None:
+    text, starts = "".join(pieces), re.compile(pattern)
+    lines = list(numbered_lines(pieces, "f"))
+    assert [line for _, line in lines] == text.splitlines(keepends=True) or any(odd in text for odd in "\r\u2028\x85")
+    assert "".join(line for _, line in lines) == text
+    assert all(line.endswith("\n") and line.count("\n") == 1 for _, line in lines[:-1])
+    documents = list(join_parts(lines, starts))
+    assert "".join(document for _, document in documents) == text
+    ends = set(accumulate(len(document) for _, document in documents[:-1]))
+    at = 0
+    for _, line in lines:
+        assert (at in ends) == bool(text[:at].strip() and starts.match(line) and not _is_blank_since(text, ends, at))
+        at += len(line)
+    assert all(document.strip() for _, document in documents[:-1])  # none of white space alone, but at the end
+    for where, document in documents:
+        number = int(where.removeprefix("f:"))
+        assert lines[number - 1][1] in document
+
+
+def _is_blank_since(text: str, ends: set[int], at: int) -> bool:
+    """Whether only white space stands between the last document's end and here."""
+    return not text[max((end for end in ends if end < at), default=0) : at].strip()

@@ -1,5 +1,6 @@
 """build_corpus on several processes, killed and gone on with: the same bytes, whatever happened on the way."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,13 +14,15 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssrnn_data import CorpusIndex, DataError, build_corpus, load_tokenizer
 from ssrnn_data.building import units
 from ssrnn_data.building.gather import bucket_keys
+from ssrnn_data.building.held_out import HeldOut, held_out_file, sort_held_out
 from ssrnn_data.building.runs import RunReader, RunWriter
+from ssrnn_data.building.work_folder import WorkFolder
 from ssrnn_data.sources import SourceFile
 from ssrnn_data.split import order_key
 
@@ -170,6 +173,7 @@ def test_every_key_has_one_bucket(buckets: int, digest: bytes, seed: int) -> Non
     assert bucket_keys(buckets - 1, buckets)[1] == 1 << 64
 
 
+@settings(deadline=None, max_examples=30)  # they bring files to the disk
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), st.integers(0, 40)), max_size=30), st.integers(1, 60))
 def test_runs_give_back_every_document_in_order(documents: list[tuple[int, int, int]], run_tokens: int) -> None:
     """documents: split, key, tokens. Long ones are runs of their own."""
@@ -241,3 +245,174 @@ def test_hugging_face_folders(tmp_path: Path, corpus: CorpusIndex) -> None:
         build_corpus(tmp_path / "a.txt", tmp_path / "out", holdout=0, tokenizer=parts)
     with pytest.raises(DataError, match=r"no tokenizer in this folder \(there is: readme\.md\)"):
         build_corpus(tmp_path / "a.txt", tmp_path / "out", holdout=0, tokenizer=none)
+
+
+@given(
+    st.lists(st.lists(st.binary(min_size=32, max_size=32), max_size=9), max_size=4), st.binary(min_size=32, max_size=32)
+)
+def test_held_out_digests_are_found_and_no_others(units: list[list[bytes]], other: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        work = WorkFolder(Path(folder))
+        parts = [Path(folder, f"{number}.digests") for number in range(len(units))]
+        for part, digests in zip(parts, units, strict=True):
+            part.write_bytes(b"".join(digests))
+        held_out = HeldOut(held_out_file(work))
+        sort_held_out(work, parts)
+        everything = [digest for digests in units for digest in digests]
+        assert all(digest in held_out for digest in everything)
+        neighbours = [digest[:-1] + bytes([digest[-1] ^ 1]) for digest in everything]
+        for digest in [other, b"\0" * 32, b"\xff" * 32, *neighbours]:
+            assert (digest in held_out) == (digest in everything)
+
+
+def of_lines(path: Path, texts: list[str]) -> Path:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return path
+
+
+@pytest.fixture
+def splits_apart(tmp_path: Path) -> dict[str, Path]:
+    """Sources of each split, which share texts: 7 and 8 are held out and in sources, 9 is in valid and in test."""
+
+    def text(*numbers: int) -> list[str]:
+        return [f"document {number}, é 日本 " * 40 for number in numbers]
+
+    folder = tmp_path / "train"
+    folder.mkdir()
+    for number in range(20):
+        of_lines(folder / f"{number:02d}.jsonl", text(*range(100 * number, 100 * number + 30), 7, 8))
+    return {
+        "sources": folder,
+        "valid_sources": of_lines(tmp_path / "valid.jsonl", text(7, 9, 5_000, 5_001, 5_000)),
+        "test_sources": of_lines(tmp_path / "test.jsonl", text(8, 9, 6_000)),
+    }
+
+
+@pytest.mark.usefixtures("small_units")
+@pytest.mark.parametrize("deduplicate", [True, False])
+def test_splits_of_their_own_are_whole_and_nothing_of_them_is_trained_on(
+    splits_apart: dict[str, Path], tmp_path: Path, texts_of: TextsOf, deduplicate: bool
+) -> None:
+    shape = {"vocab_size": 300, "shard_tokens": 9_000, "deduplicate": deduplicate}
+    index = CorpusIndex.load(build_corpus(**splits_apart, out_dir=tmp_path / "out", **shape, processes=1))
+    found = {split: sorted(int(text.split()[1][:-1]) for text in texts) for split, texts in texts_of(index).items()}
+    assert found["valid"] == ([7, 9, 5_000, 5_001] if deduplicate else [7, 9, 5_000, 5_000, 5_001])
+    assert found["test"] == [8, 9, 6_000]
+    trained = {number for place in range(20) for number in range(100 * place, 100 * place + 30)} - {7, 8, 9}
+    assert found["train"] == sorted(trained)
+    held_out = 20 * 2 + 3  # each file's 7 and 8, and the first file's own 7, 8 and 9
+    assert index.skipped["held_out"].count == held_out
+    assert index.skipped["held_out"].first[0] == f"{splits_apart['sources'] / '00.jsonl'}:8"
+    assert (index.holdout, index.test) == (0, 0)
+    assert [(origin.files, origin.documents) for origin in index.origins] == [(20, 640), (1, 5), (1, 3)]
+    assert index.sources == tuple(str(path) for path in splits_apart.values())
+
+
+@pytest.mark.usefixtures("small_units")
+def test_held_out_sources_change_no_byte_by_processes_and_no_tokenizer(
+    splits_apart: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokenizer is that of the training documents alone: with the held-out ones taken out by hand."""
+    shape, reports = {"vocab_size": 400, "shard_tokens": 9_000}, list[tuple[str, int, int]]()
+    one, three, plain, given = (tmp_path / name for name in ("one", "three", "plain", "given"))
+    build_corpus(**splits_apart, out_dir=three, **shape, processes=3, progress=lambda *report: reports.append(report))
+    monkeypatch.undo()
+    build_corpus(**splits_apart, out_dir=one, **shape, processes=1)
+    assert content(one) == content(three)
+    for stage in ("look", "tokenizer", "encode", "gather"):
+        done = [report[1:] for report in reports if report[0] == stage]
+        assert done == sorted(done)
+        assert done[-1][0] == done[-1][1]
+    held_out = {path.read_text() for path in (splits_apart["valid_sources"], splits_apart["test_sources"])}
+    lines = {line for text in held_out for line in text.splitlines()}
+    for path in splits_apart["sources"].iterdir():
+        path.write_text("".join(f"{line}\n" for line in path.read_text().splitlines() if line not in lines))
+    build_corpus(splits_apart["sources"], plain, **shape, holdout=0)
+    without, with_them = CorpusIndex.load(plain), CorpusIndex.load(one)
+    assert without.tokenizer == with_them.tokenizer
+    assert without.splits["train"] == with_them.splits["train"]
+    build_corpus(**splits_apart, out_dir=given, tokenizer=one / "tokenizer.json", shard_tokens=9_000)
+    assert CorpusIndex.load(given).splits == with_them.splits
+
+
+def test_a_fraction_for_one_split_and_sources_for_the_other(
+    splits_apart: dict[str, Path], tmp_path: Path, texts_of: TextsOf
+) -> None:
+    del splits_apart["valid_sources"]
+    index = CorpusIndex.load(build_corpus(**splits_apart, out_dir=tmp_path / "out", vocab_size=300, holdout=0.2))
+    found = texts_of(index)
+    assert (index.holdout, len(found["test"])) == (0.2, 3)
+    assert 60 < len(found["valid"]) < 180
+    assert not set(found["test"]) & set(found["train"] + found["valid"])
+    assert build_corpus(splits_apart["sources"], tmp_path / "drawn", vocab_size=300)
+    assert CorpusIndex.load(tmp_path / "drawn").holdout == 0.02
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "what"),
+    [
+        (["a"], [""], "^valid_sources: no document in .*valid.jsonl; at least one is needed"),
+        (["a"], ["a", "b"], r"no document is left to train on \(1 held_out\)"),
+        ([""], [""], r"no document in 2 files \(2 empty\)"),
+    ],
+)
+@pytest.mark.parametrize("tokenizer", [True, False])
+def test_splits_without_a_document_are_one_line(
+    tmp_path: Path, corpus: CorpusIndex, train: list[str], valid: list[str], what: str, tokenizer: bool
+) -> None:
+    sources = of_lines(tmp_path / "train.jsonl", train)
+    own = of_lines(tmp_path / "valid.jsonl", valid)
+    with pytest.raises(DataError, match=what):
+        build_corpus(
+            sources,
+            tmp_path / "out",
+            valid_sources=own,
+            tokenizer=corpus.folder / "tokenizer.json" if tokenizer else None,
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.jsonl", "valid.jsonl"]
+
+
+@pytest.mark.usefixtures("small_units")
+def test_a_killed_build_with_held_out_sources_goes_on(splits_apart: dict[str, Path], tmp_path: Path) -> None:
+    class Killed(BaseException):
+        """Like Ctrl-C at any moment."""
+
+    shape = {"vocab_size": 300, "shard_tokens": 9_000, "processes": 1}
+    build_corpus(**splits_apart, out_dir=tmp_path / "undisturbed", **shape)
+    calls = 0
+    while not (tmp_path / "out").exists():
+        calls += 3
+        left = calls
+
+        def stop(stage: str, done: int, total: int) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Killed
+
+        with contextlib.suppress(Killed):
+            build_corpus(**splits_apart, out_dir=tmp_path / "out", **shape, progress=stop)
+    assert calls > 3
+    assert content(tmp_path / "out") == content(tmp_path / "undisturbed")
+
+
+def test_documents_of_lines_are_split_by_document_whatever_the_units(
+    tmp_path: Path, texts_of: TextsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, articles = tmp_path / "wiki", []
+    folder.mkdir()
+    for number in range(8):
+        mine = [f" = Title {number}.{each} = \n \n" + f" line of {number * each}, é \n" * 30 for each in range(12)]
+        (folder / f"{number}.txt").write_text("".join(mine))
+        articles += mine
+    shape = {"vocab_size": 300, "holdout": 0.2, "document_start": r" = [^=].* = \n?$", "shard_tokens": 9_000}
+    index = CorpusIndex.load(build_corpus(folder, tmp_path / "out", **shape))
+    found = texts_of(index)
+    assert sorted(found["train"] + found["valid"]) == sorted(articles)
+    assert found["valid"]
+    assert [origin.documents for origin in index.origins] == [96]
+    monkeypatch.setattr(units.cut_units, "__defaults__", (4_000,))
+    build_corpus(folder, tmp_path / "again", **shape, processes=2)
+    assert content(tmp_path / "again") == content(tmp_path / "out")
+    with pytest.raises(DataError, match="other files or arguments"):
+        build_corpus(folder, tmp_path / "out", **{**shape, "document_start": " = "})

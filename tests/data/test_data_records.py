@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -110,3 +111,35 @@ def test_a_corpus_of_all_of_them(tmp_path: Path) -> None:
     index = CorpusIndex.load(found)
     assert index.split("train").documents == 3
     assert load_tokenizer(index).vocab_size <= 300
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "tar"])
+def test_rows_that_begin_documents_are_joined_with_the_ones_after(tmp_path: Path, kind: str) -> None:
+    rows = ["", " = One = \n", "", " text é\n", " = = Part = = \n", " more\n", "", " = Two = \n", " 1 = 1 = \n"]
+    path = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        write_parquet(path, text=rows)
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    else:
+        path.write_bytes(tar_of([(f"{number:03d}.txt", row.encode()) for number, row in enumerate(rows)]))
+    (file,) = find_sources([str(path)])
+    tally = Tally()
+    documents = list(read_documents(file, "text", "error", tally, re.compile(r" = [^=](.*[^=])? = \n?$")))
+    assert ["".join(document.pieces()) for document in documents] == ["".join(rows[:7]), "".join(rows[7:])]
+    wheres = ["001.txt", "007.txt"] if kind == "tar" else ["2", "8"]
+    assert [document.where.removeprefix(f"{path}:") for document in documents] == wheres
+    assert tally.counts == {}
+
+
+def test_a_row_that_is_no_text_is_counted_and_rows_of_nothing_are_an_empty_document(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "# one"}\n{"text": "\xff"}\n{"text": " and"}\n')
+    (file,) = find_sources([str(tmp_path / "a.jsonl")])
+    tally = Tally()
+    (document,) = read_documents(file, "text", "skip", tally, re.compile("#"))
+    assert ("".join(document.pieces()), tally.counts) == ("# one and", {"invalid_utf8": 1})
+    write_parquet(tmp_path / "empty.parquet", text=["", None])
+    (file,) = find_sources([str(tmp_path / "empty.parquet")])
+    tally = Tally()
+    assert list(read_documents(file, "text", "skip", tally, re.compile("#"))) == []
+    assert tally.counts == {"empty": 1}

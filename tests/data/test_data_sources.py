@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ssrnn_data import DataError
-from ssrnn_data.sources import as_source_list, find_sources
+from ssrnn_data.sources import as_source_list, find_sources, find_split_sources
 
 TEXT = "a.txt b.md c.rst d.py e.rs f.jsonl g.txt.gz h.py.zst sub/i.cpp sub/deeper/j.TXT"
 LEFT_OUT = "k.png l.json m noext.bin .hidden.txt .git/n.txt __pycache__/o.py p.tar.gz"
@@ -95,3 +95,23 @@ def test_no_source_at_all() -> None:
     with pytest.raises(DataError, match="sources"):
         as_source_list([])
     assert as_source_list(Path("a")) == ["a"]
+
+
+def test_a_file_that_a_split_names_is_only_there(tree: Path) -> None:
+    found = find_split_sources([str(tree)], [f"{tree}/b.md", f"{tree}/sub"], [f"{tree}/a.txt"])
+    splits = {str(file.path.relative_to(tree)): (file.split, file.source) for file in found}
+    assert len(found) == len(splits) == len(TEXT.split())
+    assert {name: place for name, place in splits.items() if place[0]} == {
+        "b.md": ("valid", 1),
+        "sub/i.cpp": ("valid", 2),
+        "sub/deeper/j.TXT": ("valid", 2),
+        "a.txt": ("test", 3),
+    }
+    with pytest.raises(DataError, match=r"sub/i\.cpp: in the valid and in the test split; one of both is allowed"):
+        find_split_sources([str(tree)], [f"{tree}/sub"], [f"{tree}/sub/i.cpp"])
+
+
+def test_no_sources_of_a_split_are_fine_and_an_empty_name_is_not() -> None:
+    assert as_source_list((), "valid_sources", needed=False) == []
+    with pytest.raises(DataError, match="^valid_sources: "):
+        as_source_list([""], "valid_sources", needed=False)

@@ -18,6 +18,7 @@ COMMANDS = [
         "data build",
         "data inspect",
         "data verify",
+        "data mix",
         "train",
         "submit",
         "jobs list",
@@ -65,6 +66,10 @@ def test_help_has_an_example_and_loads_nothing_heavy(command: str, tmp_path: Pat
         assert "--debug" in ended.stdout
 
 
+def _of_a_run(tokens: int) -> list[str]:
+    return ["--tokens", str(tokens), "--lanes", "4", "--sequence-length", "16"]
+
+
 @pytest.mark.parametrize(
     ("words", "begins"),
     [
@@ -88,6 +93,26 @@ def test_help_has_an_example_and_loads_nothing_heavy(command: str, tmp_path: Pat
         (["data", "build", "nowhere/*.txt", "--out", "corpus"], "error: "),
         (["data", "build", "stdlib:", "--out", "corpus", "--on-invalid", "cry"], "error: --on-invalid: 'cry'; "),
         (["data", "build", "stdlib:", "--out", "corpus", "--holdout", "1.5"], "error: "),
+        (["data", "build", "--out", "corpus"], "error: SOURCES: none came; "),
+        (["data", "build", "stdlib:"], "error: --out: not given; "),
+        (
+            ["data", "build", "stdlib:", "--out", "c", "--document-start", "("],
+            "error: document_start: '(' is a broken ",
+        ),
+        (["data", "build", "stdlib:", "--out", "c", "--valid-source", "none"], "error: none: no such file or folder; "),
+        (["data", "build", "--recipe", "r.yaml"], "error: r.yaml: no such file; "),
+        (["data", "build", "stdlib:", "--recipe", "r.yaml"], "error: --recipe: SOURCES came beside it; "),
+        (["data", "build", "--recipe", "r.yaml", "--seed", "0"], "error: --recipe: --seed came beside it; "),
+        (["data", "mix"], "error: ssrnn data mix: neither a config nor --source; "),
+        (["data", "mix", "run.yaml"], "error: data.mixture: missing; a config with a mixture is wanted"),
+        (["data", "mix", "run.yaml", "--lanes", "2"], "error: run.yaml: --lanes is given too; a config alone "),
+        (["data", "mix", "--source", "a=1", "--tokens", "9", "--lanes", "1"], "error: --sequence-length: missing; "),
+        *(
+            (["data", "mix", "--source", word, *_of_a_run(9)], f"error: {begins}")
+            for word, begins in (("corpora", "--source: 'corpora'; INDEX=WEIGHT is wanted"), ("a=-1", "data.mixture.0"))
+        ),
+        (["data", "mix", "--source", "nowhere=1", *_of_a_run(9)], "error: nowhere: no index there "),
+        (["data", "mix", "--source", "a=1", *_of_a_run(9), "--picture", "mix.gif"], "error: --picture: 'mix.gif'; "),
         (["report", "nowhere"], "error: nowhere: no config.yaml in it; "),
         (["eval", "nowhere", "nowhere"], "error: nowhere: "),
         (["generate", "nowhere", "--prompt", "x"], "error: nowhere: "),
@@ -144,6 +169,61 @@ def test_data_build_and_inspect(tmp_path: Path) -> None:
     assert set(built["splits"]) == {"train", "valid"}
     table = ssrnn("data", "inspect", tmp_path / "corpus", cwd=tmp_path).stdout
     assert "tokens of a document" in table
+
+
+def test_data_build_from_a_recipe_with_splits_of_their_own(tmp_path: Path) -> None:
+    chapters = [f"# Chapter {number}\n" + f"some words of chapter {number}\n" * 30 for number in range(9)]
+    for name, text in (("train", chapters[:6]), ("valid", chapters[5:8]), ("test", chapters[8:])):
+        (tmp_path / f"{name}.txt").write_text("".join(text))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "index: corpora/book\nbuild: {sources: [train.txt], valid_sources: [valid.txt], test_sources: [test.txt],\n"
+        "  document_start: '# ', vocab_size: 300}\n"
+    )
+    built = only_json(ssrnn("data", "build", "--recipe", "recipe.yaml", "--json", cwd=tmp_path).stdout)
+    assert {name: split["documents"] for name, split in built["splits"].items()} == {"train": 5, "valid": 3, "test": 1}
+    assert built["skipped"] == {"held_out": 1}
+    options = [
+        "--valid-source",
+        "valid.txt",
+        "--test-source",
+        "test.txt",
+        "--document-start",
+        "# ",
+        "--vocab-size",
+        300,
+    ]
+    same = only_json(ssrnn("data", "build", "train.txt", "--out", "c", *options, "--json", cwd=tmp_path).stdout)
+    assert {**same, "index": None} == {**built, "index": None}
+    assert (tmp_path / "corpora" / "book" / "index.json").is_file()
+
+
+def test_data_mix_says_what_a_mixture_comes_to(corpus: Path, tmp_path: Path) -> None:
+    """From options and from a config alike: a share that rises from 0 to 3 / 4 of 6,400 tokens is 3 / 8 of them."""
+    (tmp_path / "more.txt").write_text("word word and " * 400)
+    tokenizer = ["--tokenizer", corpus / "tokenizer.json", "--holdout", 0]
+    ssrnn("data", "build", tmp_path / "more.txt", "--out", tmp_path / "more", *tokenizer, cwd=tmp_path)
+    weights = {str(corpus): [[0, 4], [6400, 1]], "more": [[0, 0], [6400, 3]]}
+    sources = [word for index, weight in weights.items() for word in ("--source", f"{index}={weight}")]
+    ended = ssrnn("data", "mix", *sources, *_of_a_run(6400), "--picture", "mix.svg", "--json", cwd=tmp_path)
+    found = only_json(ended.stdout)
+    assert (found["steps"], found["tokens"], found["windows_counted"]) == (100, 6400, 400)
+    first, second = found["sources"]
+    assert (first["name"], second["name"]) == ("built", "more")
+    assert second["share_wanted"] == pytest.approx(3 / 8)
+    assert second["tokens"] == second["epochs"] * ((second["corpus_tokens"] - 1) // 16) * 16
+    assert abs(second["tokens"] / 16 - 150) <= found["largest_error_windows"] < 1
+    assert len(second["epoch_ends_at_steps"]) == int(second["epochs"])
+    assert second["lanes"] == pytest.approx({"at_first": 0, "in_the_middle": 1.5, "at_last": 3})
+    assert "<svg" in (tmp_path / "mix.svg").read_text()
+
+    values = tiny(tmp_path, train__steps=100, train__tokens_per_batch=64)
+    values["data"] = {"mixture": [{"index": index, "weight": weight} for index, weight in weights.items()]}
+    write_config(tmp_path, values)
+    assert only_json(ssrnn("data", "mix", "run.yaml", "--json", cwd=tmp_path).stdout) == found
+    table = ssrnn("data", "mix", "run.yaml", "--set", "train.steps=50", cwd=tmp_path).stdout
+    assert "3,200 tokens in 50 steps" in table
+    assert "an epoch ends at steps" in table
 
 
 def test_a_run_folder_that_cannot_be_written_is_one_line(corpus: Path, tmp_path: Path) -> None:

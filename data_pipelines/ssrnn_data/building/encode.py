@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from ssrnn_data.building.held_out import HeldOut
 from ssrnn_data.building.runs import RunWriter
+from ssrnn_data.building.splits import split_documents
 from ssrnn_data.building.work_folder import WorkFolder
-from ssrnn_data.documents import Tally, read_documents
+from ssrnn_data.documents import Tally
 from ssrnn_data.plan import BuildPlan
 from ssrnn_data.sources import SourceFile
-from ssrnn_data.split import SPLITS, SplitCounts, order_key, split_of
+from ssrnn_data.split import SPLITS, SplitCounts, order_key
 from ssrnn_data.tokenizer import TextTokenizer
 from ssrnn_data.writer import choose_dtype
 
@@ -31,14 +33,20 @@ class _Piece:
 
 
 def encode_unit(
-    plan: BuildPlan, files: list[SourceFile], first: int, tokenizer: TextTokenizer, work: WorkFolder, part: str
+    plan: BuildPlan,
+    files: list[SourceFile],
+    first: int,
+    held_out: HeldOut,
+    tokenizer: TextTokenizer,
+    work: WorkFolder,
+    part: str,
 ) -> dict[str, Any]:
     """Writes the runs of the files, which are numbered from `first` on; what they hold, JSON-able."""
     counts, tally = SplitCounts(), Tally()
     tokens, of_files = dict.fromkeys(SPLITS, 0), [[0, 0] for _ in files]
     writer = RunWriter(work.parts / part, choose_dtype(tokenizer.vocab_size))
     try:
-        for batch in _batches(_pieces(plan, files, counts, tally, of_files)):
+        for batch in _batches(_pieces(plan, files, held_out, counts, tally, of_files)):
             for piece, ids in zip(batch, tokenizer.encode_batch([piece.text for piece in batch]), strict=True):
                 split, key, digest, place, *numbers = piece.record
                 if piece.starts:
@@ -61,14 +69,19 @@ def encode_unit(
 
 
 def _pieces(
-    plan: BuildPlan, files: list[SourceFile], counts: SplitCounts, tally: Tally, of_files: list[list[int]]
+    plan: BuildPlan,
+    files: list[SourceFile],
+    held_out: HeldOut,
+    counts: SplitCounts,
+    tally: Tally,
+    of_files: list[list[int]],
 ) -> Iterator[_Piece]:
     for place, file in enumerate(files):
-        for number, document in enumerate(read_documents(file, plan.text_field, plan.on_invalid, tally)):
-            split = split_of(document.digest, plan.seed, plan.holdout, plan.test)
-            counts.add(document.digest, document.text_bytes, plan.seed, split)
+        for number, document, split in split_documents(plan, file, counts, tally, held_out):
             of_files[place][0] += 1
             of_files[place][1] += document.text_bytes
+            if split is None:
+                continue
             key = order_key(document.digest, plan.seed)
             if not plan.deduplicate:  # equal documents must not end up side by side
                 key = order_key(document.digest + f"{file.name}:{number}".encode(), plan.seed)

@@ -6,15 +6,18 @@ The sample is all training text, or pieces that each document's hash picks, up t
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from ssrnn_data.building.held_out import HeldOut
+from ssrnn_data.building.splits import split_documents
 from ssrnn_data.building.work_folder import WorkFolder
 from ssrnn_data.cutting import shorten_words
-from ssrnn_data.documents import Document, Tally, read_documents
+from ssrnn_data.documents import Document, Tally
 from ssrnn_data.plan import BuildPlan
 from ssrnn_data.sources import SourceFile
-from ssrnn_data.split import SplitCounts, split_of, uniform
+from ssrnn_data.split import SplitCounts, uniform
 
 SAMPLE_BYTES = 64 << 20
 # Of text in which words never end (one long line of letters): learning from it takes a hundred times the memory.
@@ -22,24 +25,45 @@ _UNBROKEN_BYTES = 4 << 20
 
 
 def look_at(
-    plan: BuildPlan, files: list[SourceFile], work: WorkFolder, part: str, quota_bytes: int, fraction: float
+    plan: BuildPlan,
+    files: list[SourceFile],
+    held_out: HeldOut,
+    work: WorkFolder,
+    part: str,
+    quota_bytes: int,
+    fraction: float,
 ) -> dict[str, Any]:
-    """Counts a unit's documents and writes its sample; the counts, JSON-able. DataError for sources that won't do."""
+    """Counts a unit's documents and writes its sample; the counts, JSON-able. DataError for sources that won't do.
+
+    Of files with a split of their own the digests are written: no other file may give these documents.
+    """
     counts, tally, taken = SplitCounts(), Tally(), 0
-    unfinished = work.parts / f"{part}.{os.getpid()}"
-    with unfinished.open("w", encoding="ascii") as out:
+    with (
+        _whole(sample_file(work, part)) as out,
+        _whole(digests_file(work, part)) as digests,
+    ):
         for file in files:
-            for document in read_documents(file, plan.text_field, plan.on_invalid, tally):
-                split = split_of(document.digest, plan.seed, plan.holdout, plan.test)
-                counts.add(document.digest, document.text_bytes, plan.seed, split)
-                if split == "train" and taken < quota_bytes:
+            for _, document, split in split_documents(plan, file, counts, tally, held_out):
+                if file.split is not None:
+                    digests.write(document.digest)
+                elif split == "train" and taken < quota_bytes:
                     for piece in _picked(document, plan.seed, fraction):
                         taken += len(piece.encode("utf-8"))
-                        out.write(json.dumps(piece) + "\n")
+                        out.write(json.dumps(piece).encode("ascii") + b"\n")
                         if taken >= quota_bytes:
                             break
-    unfinished.rename(_sample_file(work, part))
     return {"counts": counts.to_dict(), "tally": tally.to_dict()}
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that is there, and on the disk, when the block ends without an error."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    with unfinished.open("wb") as out:
+        yield out
+        out.flush()
+        os.fsync(out.fileno())
+    unfinished.rename(path)
 
 
 def _picked(document: Document, seed: int, fraction: float) -> Iterator[str]:
@@ -52,7 +76,7 @@ def sampled_words(work: WorkFolder, parts: list[str]) -> Iterator[tuple[int, str
     """The samples of all units for the tokenizer's trainer: UTF-8 bytes so far, and text."""
     done = unbroken = 0
     for part in parts:
-        with _sample_file(work, part).open(encoding="ascii") as stream:
+        with sample_file(work, part).open(encoding="ascii") as stream:
             for line in stream:
                 piece = json.loads(line)
                 size = len(piece.encode("utf-8"))
@@ -63,5 +87,11 @@ def sampled_words(work: WorkFolder, parts: list[str]) -> Iterator[tuple[int, str
                     yield from ((done, word) for word in words)
 
 
-def _sample_file(work: WorkFolder, part: str) -> Path:
+def sample_file(work: WorkFolder, part: str) -> Path:
+    """Where a unit's sample is."""
     return work.parts / f"{part}.sample"
+
+
+def digests_file(work: WorkFolder, part: str) -> Path:
+    """Where the digests of a unit's documents are, 32 bytes each, if its files have a split of their own."""
+    return work.parts / f"{part}.digests"

@@ -1,6 +1,6 @@
 """The parts of a build that run in any process: by name, from what the work folder says, with a result of JSON.
 
-look N: a unit's counts and sample. encode N: its runs. gather SPLIT N: a bucket's shards.
+look N: a unit's counts and sample, or what it holds out. encode N: its runs. gather SPLIT N: a bucket's shards.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,10 @@ from typing import Any
 
 from ssrnn_data.building.encode import encode_unit
 from ssrnn_data.building.gather import bucket_keys, gather_bucket, open_runs
+from ssrnn_data.building.held_out import HeldOut, held_out_file
 from ssrnn_data.building.runs import RunReader
 from ssrnn_data.building.sample import SAMPLE_BYTES, look_at
-from ssrnn_data.building.units import expected_text_bytes, sample_quotas
+from ssrnn_data.building.units import sample_quotas, sampled_bytes
 from ssrnn_data.building.work_folder import WorkFolder
 from ssrnn_data.index import TOKENIZER_FILE
 from ssrnn_data.plan import BuildPlan
@@ -58,9 +59,14 @@ class Tasks:
     def __init__(self, work: WorkFolder) -> None:
         self._work = work
         job = work.job()
-        self._plan = BuildPlan(**{**job["plan"], "sources": tuple(job["plan"]["sources"])})
+        lists = {name: tuple(value) for name, value in job["plan"].items() if isinstance(value, list)}
+        self._plan = BuildPlan(**{**job["plan"], **lists})
         self._files = [SourceFile(**file) for file in job["files"]]
         self._units = [range(*unit) for unit in job["units"]]
+
+    @cached_property
+    def _held_out(self) -> HeldOut:
+        return HeldOut(held_out_file(self._work))
 
     @cached_property
     def _tokenizer(self) -> TextTokenizer:
@@ -84,13 +90,13 @@ class Tasks:
     def _look(self, task: Task) -> dict[str, Any]:
         files = [self._files[place] for place in self._units[task["unit"]]]
         quota = sample_quotas(self._files, self._units, SAMPLE_BYTES)[task["unit"]]
-        fraction = min(1.0, SAMPLE_BYTES / max(1, sum(map(expected_text_bytes, self._files))))
-        return look_at(self._plan, files, self._work, task["part"], quota, fraction)
+        fraction = min(1.0, SAMPLE_BYTES / max(1, sampled_bytes(self._files)))
+        return look_at(self._plan, files, self._held_out, self._work, task["part"], quota, fraction)
 
     def _encode(self, task: Task) -> dict[str, Any]:
         unit = self._units[task["unit"]]
         files = [self._files[place] for place in unit]
-        return encode_unit(self._plan, files, unit.start, self._tokenizer, self._work, task["part"])
+        return encode_unit(self._plan, files, unit.start, self._held_out, self._tokenizer, self._work, task["part"])
 
     def _gather(self, task: Task) -> dict[str, Any]:
         stem = self._work.shards / f"{task['split']}-{task['bucket']:06d}"

@@ -17,14 +17,17 @@ def expected_text_bytes(file: SourceFile) -> int:
 
 
 def cut_units(files: Sequence[SourceFile], unit_bytes: int | None = None) -> list[range]:
-    """Runs of files of at most unit_bytes of text each, about (None: a 64th of all); a larger file is its own unit."""
+    """Runs of files of one split and at most unit_bytes of text each, about (None: a 64th of all).
+
+    A larger file is its own unit.
+    """
     if unit_bytes is None:
         unit_bytes = min(_MOST_BYTES, max(_FEWEST_BYTES, sum(map(expected_text_bytes, files)) // _UNITS))
     units: list[range] = []
     start, size = 0, 0
     for place, file in enumerate(files):
         expected = expected_text_bytes(file)
-        if place > start and size + expected > unit_bytes:
+        if place > start and (size + expected > unit_bytes or file.split != files[start].split):
             units.append(range(start, place))
             start, size = place, 0
         size += expected
@@ -32,8 +35,13 @@ def cut_units(files: Sequence[SourceFile], unit_bytes: int | None = None) -> lis
     return units
 
 
+def sampled_bytes(files: Sequence[SourceFile]) -> int:
+    """How much text there may be to sample: that of files without a split of their own."""
+    return sum(expected_text_bytes(file) for file in files if file.split is None)
+
+
 def sample_quotas(files: Sequence[SourceFile], units: Sequence[range], sample_bytes: int) -> list[int]:
     """The bytes of text that each unit gives to the tokenizer's sample: its share of sample_bytes, one at the least."""
-    expected = [sum(expected_text_bytes(files[place]) for place in unit) for unit in units]
+    expected = [sampled_bytes([files[place] for place in unit]) for unit in units]
     total = max(1, sum(expected))
     return [max(1, min(size * sample_bytes // total, sample_bytes)) for size in expected]

@@ -17,7 +17,8 @@ Verdict = Literal["again", "final", "foreign"]
 _AGAIN_STATUSES = frozenset({408, 425, 429})
 _FINAL_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError)
 # The stores' packages are imported late, if at all, so their errors are known by name.
-_STORE_PACKAGES = frozenset({"aiohttp", "botocore", "aiobotocore", "gcsfs", "google"})
+_HUB_PACKAGES = frozenset({"httpx", "httpx2", "huggingface_hub"})
+_STORE_PACKAGES = _HUB_PACKAGES | {"aiohttp", "botocore", "aiobotocore", "gcsfs", "google"}
 _AGAIN_NAMES = frozenset(
     {"ClientError", "HTTPClientError", "IncompleteReadError", "ResponseParserError", "TransportError"}
 )
@@ -49,7 +50,7 @@ def wait_seconds(retry: Retry, attempt: int, chance: float) -> float:
 
 
 def http_status(error: BaseException | None) -> int | None:
-    """The HTTP status that a store answered, behind an error of aiohttp, botocore or gcsfs; None where it didn't."""
+    """The HTTP status that a store answered, behind an error of a store's package; None where it didn't."""
     while error is not None:
         answer, package = getattr(error, "response", None), type(error).__module__.partition(".")[0]
         status = None
@@ -59,6 +60,8 @@ def http_status(error: BaseException | None) -> int | None:
             status = getattr(error, "status", None)
         elif package == "gcsfs":
             status = getattr(error, "code", None)
+        elif package in _HUB_PACKAGES:
+            status = getattr(answer, "status_code", None)
         if str(status).isdigit():
             return int(str(status))
         error = error.__cause__

@@ -11,7 +11,8 @@ from ssrnn_data.errors import DataError, data_error
 from ssrnn_data.remote.retry import WrongAnswer
 from ssrnn_data.remote.urls import shown
 
-_VERSION_KEYS = ("ETag", "etag", "generation", "md5Hash", "LastModified", "last_modified", "mtime", "updated")
+_TAG_KEYS = ("ETag", "etag", "generation", "blob_id", "md5Hash")
+_VERSION_KEYS = (*_TAG_KEYS, "LastModified", "last_modified", "mtime", "updated")
 _SLOWEST_BYTES_PER_SECOND = 64 << 10
 _LISTING_STALLS = 20  # a long listing is many answers, and only the whole of it has a deadline
 

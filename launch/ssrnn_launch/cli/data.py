@@ -6,31 +6,59 @@ from typing import Annotated
 
 import typer
 
-from ssrnn_launch.cli import output
+from ssrnn_launch.cli import data_mix, output
 from ssrnn_launch.cli.options import DebugOption, JsonOption
 
 app = typer.Typer(
     no_args_is_help=True, help="Build and look at corpora.\n\nExample: ssrnn data build notes/ --out corpora/notes"
 )
+app.command("mix")(data_mix.mix)
+_BESIDE_A_RECIPE = ("recipe", "out", "processes", "overwrite", "json", "debug")
 
 
 @app.command()
 def build(
+    context: typer.Context,
     sources: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Files, folders, quoted globs, URLs: text, code, .jsonl, .tar (also .gz .zst .bz2 .xz), .parquet; "
             "`stdlib:` is Python's own source."
         ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="The corpus's folder.")],
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The corpus's folder; a recipe names one itself.")] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="A YAML file that says it all, as in data_pipelines/recipes/; in place of SOURCES and options."
+        ),
+    ] = None,
     vocab_size: Annotated[int, typer.Option(help="Entries of the byte-level BPE tokenizer to train.")] = 4096,
     tokenizer: Annotated[
         Path | None, typer.Option(help="A tokenizer.json or a Hugging Face folder, in place of training one.")
     ] = None,
-    holdout: Annotated[float, typer.Option(help="Fraction of the documents held out for validation.")] = 0.02,
+    holdout: Annotated[
+        float | None,
+        typer.Option(help="Fraction of the documents held out for validation; 0.02, or 0 with --valid-source."),
+    ] = None,
     test: Annotated[float, typer.Option(help="Fraction of the documents kept for a test split.")] = 0.0,
+    valid_source: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is the valid split, all of it, as SOURCES are given; may be repeated. Training documents that "
+            "equal one of its are left out."
+        ),
+    ] = None,
+    test_source: Annotated[list[str] | None, typer.Option(help="The same for the test split.")] = None,
     text_field: Annotated[str, typer.Option(help="The field or column of a record that holds its text.")] = "text",
+    document_start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="A line of a text, or a row of .jsonl or .parquet, that this matches begins a document, the others go "
+            "on with it; ' = [^=]' for WikiText. Without it a file, or a row, is a document.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Which documents are held out, and the order of all.")] = 0,
     shard_tokens: Annotated[int | None, typer.Option(help="Tokens of a shard, about; by size where not given.")] = None,
     on_invalid: Annotated[
@@ -49,11 +77,23 @@ def build(
     """Build a corpus: tokenizer, shuffled shards, held-out splits, index.json. A killed build goes on when run again.
 
     Example: ssrnn data build 'notes/**/*.md' s3://bucket/logs/*.jsonl.gz --out corpora/notes --vocab-size 8192
+
+    Example: ssrnn data build train.txt --valid-source valid.txt --document-start '# ' --out corpora/chapters
+
+    Example: ssrnn data build --recipe data_pipelines/recipes/wikitext-103.yaml
     """
     from ssrnn_data import build_corpus, inspect_corpus
     from ssrnn_dist.problems import user_error
     from ssrnn_launch.progress import build_progress
 
+    if recipe is not None:
+        _check_alone(context)
+        _show(inspect_corpus(_build_recipe(recipe, out, processes, overwrite)))
+        return
+    if not sources:
+        raise user_error("SOURCES", "none came", "files, folders, globs, URLs or --recipe FILE are wanted")
+    if out is None:
+        raise user_error("--out", "not given", "the folder of the corpus is wanted")
     if on_invalid not in ("skip", "replace", "error"):
         raise user_error("--on-invalid", repr(on_invalid), "skip, replace or error is allowed")
     with build_progress(str(out)) as progress:
@@ -64,7 +104,10 @@ def build(
             vocab_size=vocab_size,
             holdout=holdout,
             test=test,
+            valid_sources=valid_source or (),
+            test_sources=test_source or (),
             text_field=text_field,
+            document_start=document_start,
             seed=seed,
             shard_tokens=shard_tokens,
             on_invalid=on_invalid,  # type: ignore[arg-type]
@@ -76,6 +119,27 @@ def build(
             progress=progress,
         )
     _show(inspect_corpus(index))
+
+
+def _check_alone(context: typer.Context) -> None:
+    """UserError for what a recipe says itself."""
+    from ssrnn_dist.problems import user_error
+
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in _BESIDE_A_RECIPE and source is not None and source.name == "COMMANDLINE":
+            came = f"{'SOURCES' if name == 'sources' else parameter.opts[0]} came beside it"
+            allowed = "--out, --processes and --overwrite go with a recipe; change a copy of the file for the rest"
+            raise user_error("--recipe", came, allowed)
+
+
+def _build_recipe(recipe: Path, out: Path | None, processes: int | None, overwrite: bool) -> Path:
+    from ssrnn_launch.corpus import build_from, corpus_folder, load_recipe
+
+    data = load_recipe(recipe)
+    assert data.build is not None
+    return build_from(data.build, out or corpus_folder(data), processes=processes, overwrite=overwrite)
 
 
 @app.command()
