@@ -3,14 +3,13 @@
 Other ranks hold none of it; nothing here touches the model. Losses are nats per token, times seconds."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ssrnn_data import BadSample
 from ssrnn_dist.config import RunConfig
-from ssrnn_dist.evaluate import Evaluation
 from ssrnn_dist.feedback.fidelity import Fidelity, worst
 from ssrnn_dist.files import write_json_atomic
 from ssrnn_dist.hooks import RunHooks, StepMetrics
@@ -20,6 +19,7 @@ from ssrnn_dist.tracking.jsonl import JsonLines
 from ssrnn_dist.tracking.ledger import Ledger
 from ssrnn_dist.tracking.report import build_report
 from ssrnn_dist.tracking.tracker import Tracker
+from ssrnn_dist.validation import Validation
 
 BAD_SAMPLES = "bad_samples.jsonl"
 
@@ -58,8 +58,18 @@ class Logged:
     layers: tuple[Fidelity, ...]
     sweeps: tuple[int, ...]
     probe: Probe | None
-    valid: Evaluation | None
+    valid: Validation | None
+    epochs: Mapping[str, float]
     bad_samples: int = 0  # skipped in this life
+
+
+def by_source(epochs: Mapping[str, float], valid: Validation | None) -> dict[str, dict[str, float]]:
+    """What is known of each corpus, by its name: epochs, and of a mixture's the loss of the held-out split."""
+    known = {name: {"epochs": count} for name, count in epochs.items()}
+    if valid is not None and len(epochs) > 1:
+        for name, found in valid.by_source.items():
+            known[name] |= {"valid_loss": found.loss, "valid_bits_per_byte": found.bits_per_byte}
+    return known
 
 
 def note_bad_samples(folder: Path, step: int, rank: int, bad: Sequence[BadSample]) -> None:
@@ -93,6 +103,7 @@ class Books:
         self.ledger.beat(logged.step, logged.tokens)
         cost = self.ledger.cost(logged.tokens)
         train = self.config.train
+        valid = logged.valid.total if logged.valid else None
         metrics = StepMetrics(
             step=logged.step,
             steps=train.steps,
@@ -116,9 +127,10 @@ class Books:
             usd_per_million_tokens=cost.usd_per_million_tokens,
             restarts=self.ledger.restarts,
             workers=self.workers,
-            valid_loss=logged.valid.loss if logged.valid else None,
-            valid_perplexity=logged.valid.perplexity if logged.valid else None,
-            valid_bits_per_byte=logged.valid.bits_per_byte if logged.valid else None,
+            valid_loss=valid.loss if valid else None,
+            valid_perplexity=valid.perplexity if valid else None,
+            valid_bits_per_byte=valid.bits_per_byte if valid else None,
+            sources=by_source(logged.epochs, logged.valid),
         )
         self._warn_of_divergence(logged)
         self._warn_of_bad_samples(logged.bad_samples)
@@ -126,6 +138,11 @@ class Books:
         self.history.append(metrics)
         self.tracker.log(metrics)
         self.hooks.report(metrics)
+
+    def note_new_weights(self, step: int) -> None:
+        """The run goes on with a mixture that it did not begin with."""
+        message = f"the mixture's weights are new: from step {step:,} on its shares are counted by them"
+        self.hooks.event("warning", message=message)
 
     def _warn_of_divergence(self, logged: Logged) -> None:
         """Once in a life: which layers' sweeps grew, and what was done instead."""
@@ -142,8 +159,11 @@ class Books:
             noun = "bad sample" if count == 1 else "bad samples"
             self.hooks.event("warning", message=f"{count:,} {noun} skipped so far: {which}")
 
-    def finish(self, step: int, tokens: int, valid: Evaluation | None, watch: Stopwatch) -> dict[str, Any]:
+    def finish(
+        self, step: int, tokens: int, found: Validation | None, epochs: Mapping[str, float], watch: Stopwatch
+    ) -> dict[str, Any]:
         """Write summary.json and the report, close the MLflow run, and return the summary."""
+        valid = found.total if found else None
         self.ledger.beat(step, tokens)
         cost = self.ledger.cost(tokens)
         stopped = step < self.config.train.steps
@@ -156,6 +176,7 @@ class Books:
             "valid_loss": valid.loss if valid else None,
             "valid_perplexity": valid.perplexity if valid else None,
             "valid_bits_per_byte": valid.bits_per_byte if valid else None,
+            "sources": by_source(epochs, found),
             "tokens_per_second": watch.life_steps * self.config.train.tokens_per_batch / max(watch.life_seconds, 1e-9),
             "feedback_residual": self.last.feedback_residual if self.last else None,
             "restarts": self.ledger.restarts,

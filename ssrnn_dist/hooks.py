@@ -2,7 +2,8 @@
 
 Imports nothing; implemented by ssrnn_launch under Ray and by ssrnn_dist.console at a plain terminal."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -37,6 +38,8 @@ class StepMetrics:
     probe_cosine: float | None = None  # of the rule's gradient with BPTT's, on a few lanes
     probe_relative_error: float | None = None
     layer_probe_errors: tuple[float, ...] | None = None
+    # By corpus: epochs, how often it was read; of a mixture's, when validated, valid_loss and valid_bits_per_byte.
+    sources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -3,6 +3,7 @@
 Decisions are pure; the effects are one folder made and one config.yaml written. Imports no torch."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +18,18 @@ FIXED_SECTIONS = ("model", "feedback", "data", "train")
 FREE_KEYS = {
     "data.index",
     "data.build",
+    "data.mixture.index",
+    "data.mixture.name",
+    "data.allow_new_weights",
+    "data.cache_folder",
+    "data.cache_gb",
     "data.on_bad_sample",
     "data.max_bad_fraction",
     "train.micro_batch_lanes",
     "train.validate_every_steps",
     "train.log_every_steps",
 }
+WEIGHTS = "data.mixture.weight"  # free where data.allow_new_weights says so
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,14 @@ def _has_trained(folder: Path) -> bool:
 def _check_unchanged(stored: Path, config: RunConfig) -> None:
     changes = changed_keys(check_config(read_yaml(stored), where=str(stored)), config)
     if changes:
-        hint = f"go on with the old values, or start over beside it with --fresh ({stored.parent} is kept)"
-        raise UserError(*(Problem(key, f"{now!r} now, {was!r} in {stored}", hint) for key, was, now in changes))
+        raise UserError(
+            *(Problem(key, f"{now!r} now, {was!r} in {stored}", _way_out(key, stored)) for key, was, now in changes)
+        )
+
+
+def _way_out(key: str, stored: Path) -> str:
+    allows = "data.allow_new_weights: true counts by them from here on, or " if _is_free(key, {WEIGHTS}) else ""
+    return f"{allows}go on with the old values, or start over beside it with --fresh ({stored.parent} is kept)"
 
 
 def _free_name(config: RunConfig) -> str:
@@ -98,18 +111,26 @@ def _free_name(config: RunConfig) -> str:
 def changed_keys(was: RunConfig, now: RunConfig) -> list[tuple[str, Any, Any]]:
     """What a resumed run may not change but did: key, old value, new value."""
     old, new = _flat(was.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
+    free = FREE_KEYS | {WEIGHTS} if now.data.allow_new_weights else FREE_KEYS
     return [
         (key, old.get(key), new.get(key))
         for key in sorted(old.keys() | new.keys())
-        if key.split(".")[0] in FIXED_SECTIONS
-        and not any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
-        and old.get(key) != new.get(key)
+        if key.split(".")[0] in FIXED_SECTIONS and not _is_free(key, free) and old.get(key) != new.get(key)
     ]
 
 
+def _is_free(key: str, free: set[str]) -> bool:
+    """Is it one of the free keys, or below one? The numbers of a list's entries don't count."""
+    plain = re.sub(r"\.\d+(?=\.)", "", key)
+    return any(plain == each or plain.startswith(f"{each}.") for each in free)
+
+
 def _flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots, those of a list's mappings too; other lists stay values."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         path = f"{above}{key}"
+        if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+            value = {str(number): each for number, each in enumerate(value)}
         flat |= _flat(value, f"{path}.") if isinstance(value, dict) else {path: value}
     return flat

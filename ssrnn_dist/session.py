@@ -9,14 +9,14 @@ from typing import Any
 import psutil
 import torch
 
-from ssrnn_data import Batch, CorpusIndex, EvaluationStream, TokenStream
+from ssrnn_data import Batch
 from ssrnn_dist.bookkeeping import Books, Logged, Stopwatch, clock, note_bad_samples
 from ssrnn_dist.checkpoint.load_model import model_config
 from ssrnn_dist.checkpoint.store import Checkpoint, newest_checkpoint
 from ssrnn_dist.checkpoint.training_state import Progress, load_training, save_training
 from ssrnn_dist.config import ModelConfig, RunConfig
+from ssrnn_dist.data import has_new_weights, open_corpora, open_stream, open_valid
 from ssrnn_dist.engine import Engine, cut_lanes
-from ssrnn_dist.evaluate import Evaluation, evaluate
 from ssrnn_dist.feedback.fidelity import fidelity
 from ssrnn_dist.hooks import RunHooks
 from ssrnn_dist.model import LanguageModel
@@ -24,6 +24,7 @@ from ssrnn_dist.model.language_model import count_parameters
 from ssrnn_dist.probe import Probe, probe
 from ssrnn_dist.problems import RunFailed, user_error
 from ssrnn_dist.schedule import learning_rate
+from ssrnn_dist.validation import Validation, validate
 from ssrnn_dist.world import World
 
 
@@ -32,23 +33,16 @@ class Session:
 
     def __init__(self, config: RunConfig, world: World, hooks: RunHooks) -> None:
         self.config, self.world, self.hooks = config, world, hooks
-        self.index = CorpusIndex.load(config.data.index, check_files=config.data.on_bad_sample == "error")
+        self.corpora = open_corpora(config)
+        self.tokenizer_json = self.corpora[0].index.tokenizer_json()  # all have the same
         train = config.train
-        model = ModelConfig(**config.model.model_dump(), vocab_size=self.index.vocab_size, feedback=config.feedback)
+        vocab_size = self.corpora[0].index.vocab_size
+        model = ModelConfig(**config.model.model_dump(), vocab_size=vocab_size, feedback=config.feedback)
         _check_fits(model, psutil.virtual_memory().total)
         checkpoint = newest_checkpoint(config.folder / "checkpoints", world)
         _check_same_model(checkpoint, model)
-        self.stream = TokenStream(
-            self.index,
-            lanes=train.lanes,
-            sequence_length=train.sequence_length,
-            rank=world.rank,
-            world_size=world.size,
-            seed=train.seed,
-            position=checkpoint.about["position"] if checkpoint else None,
-            on_bad_sample=config.data.on_bad_sample,
-            max_bad_fraction=config.data.max_bad_fraction,
-        )
+        position = checkpoint.about["position"] if checkpoint else None
+        self.stream = open_stream(config, self.corpora, rank=world.rank, world_size=world.size, position=position)
         micro = cut_lanes(train.lanes, len(self.stream.lanes), world.size, train.micro_batch_lanes)
         self.engine = Engine(LanguageModel(model).to(world.device), train, config.scale, world, micro)
         if checkpoint is not None:
@@ -58,9 +52,11 @@ class Session:
         self.books = (
             Books(config, hooks, self.progress.step, self.progress.tokens, world.size) if world.is_first else None
         )
+        if self.books is not None and position is not None and has_new_weights(position, self.stream.position()):
+            self.books.note_new_weights(self.step)
         self.watch = Stopwatch()
         self.saved_at = self.progress.step if checkpoint else -1
-        self.valid: Evaluation | None = None
+        self.valid: Validation | None = None
         self.probed: Probe | None = None
         self._nats = torch.zeros((), dtype=torch.float64)
 
@@ -112,18 +108,9 @@ class Session:
         return last or (every_steps is not None and self.step % every_steps == 0)
 
     def validate(self) -> None:
-        """The held-out split's loss, by all ranks together; None where there is no such split."""
-        if "valid" not in self.index.splits:
-            return
-        train = self.config.train
-        stream = EvaluationStream(
-            self.index,
-            lanes=train.lanes,
-            sequence_length=train.sequence_length,
-            rank=self.world.rank,
-            world_size=self.world.size,
-        )
-        self.valid = evaluate(self.engine.nats, stream, self.world.sum)
+        """The loss of each corpus's held-out split, by all ranks together; None where no corpus has one."""
+        streams = open_valid(self.config.train, self.corpora, rank=self.world.rank, world_size=self.world.size)
+        self.valid = validate(self.engine.nats, streams, self.world.sum)
 
     def log(self) -> None:
         """Reduce what was seen since the last time over the ranks, and have rank 0 write it down."""
@@ -150,6 +137,7 @@ class Session:
             sweeps=tuple(layer.sweeps for layer in self.engine.steering.layers),
             probe=self.probed,
             valid=self.valid,
+            epochs=self.stream.epochs(),
             bad_samples=int(bad_samples),
         )
 
@@ -162,7 +150,7 @@ class Session:
             self.engine,
             self.progress,
             self.stream.lanes,
-            (self.index.folder / self.index.tokenizer.file).read_bytes(),
+            self.tokenizer_json,
             self.config.checkpoint.keep,
         )
         self.saved_at = self.step
@@ -174,7 +162,7 @@ class Session:
         self.save()
         if self.books is None:
             return {}
-        return self.books.finish(self.step, self.progress.tokens, self.valid, self.watch)
+        return self.books.finish(self.step, self.progress.tokens, self.valid, self.stream.epochs(), self.watch)
 
 
 def _check_fits(model: ModelConfig, memory_bytes: int) -> None:

@@ -40,9 +40,9 @@ class Batch:
     @classmethod
     def of_windows(cls, row: np.ndarray, end_of_text: int, lanes: Sequence[int]) -> "Batch":
         """From rows (B, T + 1) of any integers, signed ones with BAD_TOKENs perhaps; resets at documents' starts."""
-        is_bad = row == BAD_TOKEN if row.dtype.kind == "i" else np.zeros(1)
-        if not is_bad.any():
+        if row.dtype.kind == "u" or row.min() != BAD_TOKEN:
             return cls.from_rows(row, row[:, :-1] == end_of_text, lanes)
+        is_bad = row == BAD_TOKEN
         whole = np.where(is_bad, end_of_text, row)
         batch = cls.from_rows(whole, whole[:, :-1] == end_of_text, lanes)
         batch.targets_BT[torch.from_numpy(is_bad[:, 1:] | is_bad[:, :-1])] = IGNORED_TARGET

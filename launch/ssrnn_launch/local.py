@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssrnn_dist.config import RunConfig
+from ssrnn_dist.config.sections import BuildSection
 from ssrnn_dist.problems import user_error
 from ssrnn_dist.runs import prepare_run, run_state
 from ssrnn_launch.corpus import ensure_corpus
@@ -35,14 +36,28 @@ class TrainResult:
 
 def absolute_paths(config: RunConfig) -> RunConfig:
     """The config with its files and folders as seen from anywhere on this machine."""
-    build = config.data.build
-    if build is not None:
-        sources = [each if ":" in each.partition("/")[0] else _absolute(each) for each in build.sources]
-        tokenizer = None if build.tokenizer is None else _absolute(build.tokenizer)
-        build = build.model_copy(update={"sources": sources, "tokenizer": tokenizer})
-    index = config.data.index if "://" in config.data.index else _absolute(config.data.index)
-    data = config.data.model_copy(update={"index": index, "build": build})
+    data = config.data
+    build = None if data.build is None else _absolute_build(data.build)
+    index = None if data.index is None else _unless_url(data.index)
+    mixture = data.mixture and [each.model_copy(update={"index": _unless_url(each.index)}) for each in data.mixture]
+    data = data.model_copy(update={"index": index, "mixture": mixture, "build": build})
     return config.model_copy(update={"run_root": _absolute(config.run_root), "data": data})
+
+
+def _absolute_build(build: BuildSection) -> BuildSection:
+    kinds = ("sources", "valid_sources", "test_sources")
+    sources = {kind: [_absolute_source(each) for each in getattr(build, kind)] for kind in kinds}
+    tokenizer = None if build.tokenizer is None else _absolute(build.tokenizer)
+    return build.model_copy(update={**sources, "tokenizer": tokenizer})
+
+
+def _absolute_source(source: str) -> str:
+    """`stdlib:` and URLs are no paths."""
+    return source if ":" in source.partition("/")[0] else _absolute(source)
+
+
+def _unless_url(path: str) -> str:
+    return path if "://" in path else _absolute(path)
 
 
 def _absolute(path: str) -> str:
@@ -60,8 +75,9 @@ def train_locally(config: RunConfig, *, fresh: bool = False) -> TrainResult:
     if state.state == "complete" and state.summary is not None:
         return TrainResult(config, "complete", state.summary, 0.0)
     with run_lock(config.folder):
-        ensure_corpus(config.data)
-        _open_corpus(config)
+        if config.data.index is not None:
+            ensure_corpus(config.data)
+        _open_corpora(config)
         summary, stop = _train(config)
     seconds = time.monotonic() - began
     if summary.get("stopped"):
@@ -69,11 +85,11 @@ def train_locally(config: RunConfig, *, fresh: bool = False) -> TrainResult:
     return TrainResult(config, "trained", summary, seconds)
 
 
-def _open_corpus(config: RunConfig) -> None:
-    """Say what is wrong with the corpus before Ray starts."""
-    from ssrnn_data import CorpusIndex
+def _open_corpora(config: RunConfig) -> None:
+    """Say what is wrong with the corpus or the mixture before Ray starts."""
+    from ssrnn_dist.data import open_corpora
 
-    CorpusIndex.load(config.data.index, check_files=config.data.on_bad_sample == "error")
+    open_corpora(config)
 
 
 def _train(config: RunConfig) -> tuple[dict[str, Any], StopSignals]:

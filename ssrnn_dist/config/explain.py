@@ -97,6 +97,8 @@ def _fields(location: Sequence[str]) -> list[FieldInfo]:
     found: list[FieldInfo] = []
     model: Any = RunConfig
     for part in location:
+        if part.isdecimal():  # an entry of a list
+            continue
         field = model.model_fields.get(part) if model else None
         if field is None:
             break
@@ -112,7 +114,8 @@ def _keys_at(location: Sequence[str]) -> list[str]:
 
 
 def _section_of(field: FieldInfo) -> type[BaseModel] | None:
-    candidates = (field.annotation, *get_args(field.annotation))
+    members = (field.annotation, *get_args(field.annotation))
+    candidates = (*members, *(entry for member in members for entry in get_args(member)))  # of a list of sections
     return next((each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)), None)
 
 

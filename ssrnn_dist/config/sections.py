@@ -111,6 +111,10 @@ class DataSection(Section):
     max_bad_fraction: float = Field(
         0.001, ge=0, le=1, description="of the training tokens, how many a worker may skip before that is an error"
     )
+    cache_folder: str | None = Field(
+        None, description="where a node keeps shards from URLs; null: $SSRNN_CACHE, else ~/.cache/ssrnn"
+    )
+    cache_gb: float | None = Field(None, gt=0, description="how much it may hold; null: $SSRNN_CACHE_GB, else 50")
 
     @property
     def sources(self) -> list[SourceSection]:
@@ -128,6 +132,8 @@ class DataSection(Section):
             raise ValueError("mixture: given beside index; one of them is allowed: `index` can be one of the mixture's")
         if self.mixture is not None and self.build is not None:
             raise ValueError("build: given beside mixture; it is for `index` only: build each with `ssrnn data build`")
+        if self.build is not None and "://" in (self.index or ""):
+            raise ValueError("build: given beside a URL; a corpus is built in a folder, and can be copied from there")
         return self
 
 

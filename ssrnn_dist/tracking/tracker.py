@@ -5,6 +5,7 @@ Imports mlflow inside functions (it takes seconds); a tracking server that is aw
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 import time
@@ -255,7 +256,7 @@ def artifact_location(config: RunConfig) -> str | None:
 
 
 def metric_values(metrics: StepMetrics) -> dict[str, float]:
-    """MLflow's metrics of a step: None left out, one key a layer (feedback_residual/layer_0)."""
+    """MLflow's metrics of a step: None left out, one key a layer (feedback_residual/layer_0), a corpus (epochs/web)."""
     values: dict[str, float] = {}
     for key, value in metrics.as_dict().items():
         if value is None:
@@ -263,9 +264,17 @@ def metric_values(metrics: StepMetrics) -> dict[str, float]:
         if key in PER_LAYER:
             layers = {f"{PER_LAYER[key]}/layer_{index}": each for index, each in enumerate(value)}
             values.update({name: float(each) for name, each in layers.items() if each is not None})
+        elif key == "sources":
+            for name, numbers in value.items():
+                values.update({f"{number}/{_as_key(name)}": float(each) for number, each in numbers.items()})
         elif key not in NOT_METRICS:
             values[key] = float(value)
     return values
+
+
+def _as_key(name: str) -> str:
+    """A corpus's name as a part of a metric's that MLflow takes."""
+    return re.sub(r"[^\w.\- ]|^\.*$", "_", name)[:200]
 
 
 def read_run_id(path: Path) -> str | None:

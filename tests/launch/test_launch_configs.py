@@ -9,7 +9,16 @@ from ssrnn_dist.config import RunConfig, load_config
 from ssrnn_launch.folders import configs_folder
 from tests.helpers.launching import REPOSITORY
 
-SHIPPED = ["laptop", "many-nodes", "one-gpu", "one-node-8-gpus", "paper-small", "paper-wikitext103", "quickstart"]
+SHIPPED = [
+    "laptop",
+    "many-nodes",
+    "mixture",
+    "one-gpu",
+    "one-node-8-gpus",
+    "paper-small",
+    "paper-wikitext103",
+    "quickstart",
+]
 
 
 def test_all_are_there() -> None:

@@ -154,6 +154,15 @@ def test_paths_are_made_absolute_and_stdlib_is_no_path() -> None:
     assert absolute_paths(resolved) == resolved
 
 
+def test_a_mixtures_folders_are_made_absolute_and_urls_stay() -> None:
+    sources = [{"index": "a/index.json"}, {"index": "~/b", "weight": 2}, {"index": "s3://bucket/c"}]
+    resolved = absolute_paths(check_config({"name": "a", "data": {"mixture": sources}}))
+    found = [each.index for each in resolved.data.sources]
+    assert found == [str(Path("a/index.json").absolute()), str(Path("~/b").expanduser()), "s3://bucket/c"]
+    assert resolved.data.sources[1].weight == 2
+    assert absolute_paths(resolved) == resolved
+
+
 def test_only_one_command_trains_a_run(tmp_path: Path) -> None:
     with run_lock(tmp_path), pytest.raises(UserError, match="another command trains this run now"), run_lock(tmp_path):
         pass

@@ -35,6 +35,12 @@ class Recipe(Section):
     usd_per_core_hour: float | None = Field(None, ge=0, description="price of a core for an hour; null: no dollars")
 
     @model_validator(mode="after")
+    def one_corpus(self) -> "Recipe":
+        if self.data.mixture is not None:
+            raise ValueError("data.mixture: given; a study is of one corpus: data.index is wanted")
+        return self
+
+    @model_validator(mode="after")
     def names_are_known(self) -> "Recipe":
         unknown = [rule for rule in self.claims if rule not in self.rules]
         if unknown:

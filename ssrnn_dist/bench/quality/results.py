@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssrnn_data import CorpusIndex
 from ssrnn_dist.bench.quality.recipe import Recipe, Row, Trial, best_rate, rows, sweep
 from ssrnn_dist.bench.quality.trial import settings
 from ssrnn_dist.bench.results_folder import load_folder
+from ssrnn_dist.data import open_index
 
 Results = dict[Trial, dict[str, Any]]
 BPTT = "exact"
@@ -37,7 +37,7 @@ class Line:
 
 def load_results(folder: Path, recipe: Recipe) -> Results:
     """UserError names a file that was made with other settings than the recipe's."""
-    index, known = CorpusIndex.load(recipe.data.index), rows(recipe)
+    index, known = open_index(recipe.data, recipe.data.sources[0].index), rows(recipe)
     return load_folder(folder, _trial, lambda trial: settings(recipe, trial, index) if trial.row in known else None)
 
 

@@ -14,6 +14,7 @@ from ssrnn_dist.bench.networks import engine_alone, network
 from ssrnn_dist.bench.quality.recipe import TRANSFORMER, Recipe, Trial
 from ssrnn_dist.config.model import ModelSection
 from ssrnn_dist.config.sections import TrainSection
+from ssrnn_dist.data import open_index
 from ssrnn_dist.engine import Engine
 from ssrnn_dist.evaluate import Evaluation, NatsOf, evaluate
 from ssrnn_dist.feedback.fidelity import fidelity
@@ -35,7 +36,7 @@ def settings(recipe: Recipe, trial: Trial, index: CorpusIndex) -> dict[str, Any]
 
 def run_trial(recipe: Recipe, trial: Trial) -> dict[str, Any]:
     """Train it and say how it went; the losses are null where the gradient stopped being finite."""
-    index = CorpusIndex.load(recipe.data.index)
+    index = open_index(recipe.data, recipe.data.sources[0].index)
     model = network(_shape(recipe, trial), recipe.rules.get(trial.row.rule), index.vocab_size)
     train = _train(recipe, trial)
     with engine_alone(model, train) as engine:

@@ -87,6 +87,27 @@ def _sweeps(count: float | None) -> str:
     return "BPTT" if count == BY_BPTT else numbers.count(count)
 
 
+def epochs(run: RunSource) -> "Figure":
+    """How often each corpus of a mixture was read."""
+    return drawing.figure(
+        _of_sources(run, "epochs"), unit="times read", restarts=run.books.restart_steps, from_zero=True
+    )
+
+
+def source_losses(run: RunSource) -> "Figure":
+    """The held-out text of each corpus of a mixture by itself."""
+    lines = _of_sources(run, "valid_loss")
+    return drawing.figure(lines, unit="nats per token", restarts=run.books.restart_steps, hug_the_tail=True)
+
+
+def _of_sources(run: RunSource, key: str) -> list[Line]:
+    known = run.by_source(key)
+    return [
+        Line(series, name[:LONGEST_NAME], drawing.layer_colour(index, len(known)), numbers.number(series.end))
+        for index, (name, series) in enumerate(known.items())
+    ]
+
+
 def money(run: RunSource) -> "Figure":
     """Dollars spent, or worker hours where no price is known."""
     cost, hours = run.series("cost_usd"), run.series("worker_hours")
@@ -115,10 +136,16 @@ PICTURES = (
 )
 
 
+LONGEST_NAME = 16  # characters of a corpus's name beside its line
+OF_A_MIXTURE = (
+    Picture("sources", "Loss by corpus", "Cross-entropy on the held-out text of each corpus.", source_losses),
+    Picture("epochs", "Epochs", "How often each corpus of the mixture was read.", epochs),
+)
 SWEEPS = Picture("sweeps", "Sweeps", "How many refinement sweeps each layer needed to keep its tolerance.", sweeps)
 
 
 def pictures_of(run: RunSource) -> tuple[Picture, ...]:
     """All pictures that say something about this run."""
     adapts = (run.config.get("feedback") or {}).get("refinements") == "auto"
-    return (*PICTURES, SWEEPS) if adapts else PICTURES
+    is_mixed = len(run.by_source("epochs")) > 1
+    return (*PICTURES, *(OF_A_MIXTURE if is_mixed else ()), *((SWEEPS,) if adapts else ()))

@@ -72,6 +72,14 @@ class RunSource:
             for layer in range(count)
         ]
 
+    def by_source(self, key: str) -> dict[str, Series]:
+        """One series a corpus, by its name (epochs, valid_loss)."""
+        names = dict.fromkeys(name for row in self.rows for name in row.get("sources") or ())
+        return {
+            name: self._series({row["step"]: (row.get("sources") or {}).get(name, {}).get(key) for row in self.rows})
+            for name in names
+        }
+
     @staticmethod
     def _series(values: Mapping[int, Any]) -> Series:
         measured = {step: value for step, value in values.items() if isinstance(value, int | float)}
