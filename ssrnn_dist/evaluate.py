@@ -74,7 +74,7 @@ def evaluate(
 
 def evaluate_checkpoint(
     checkpoint: Path,
-    data: Path,
+    data: str | Path,
     *,
     lanes: int = 16,
     sequence_length: int = 256,
@@ -83,7 +83,7 @@ def evaluate_checkpoint(
 ) -> dict[str, Any]:
     """Perplexity and bits per byte of a checkpoint on a corpus, or on plain text files, tokenised as it was trained.
 
-    checkpoint: a run's folder or a checkpoint's.  data: a corpus folder, its index.json, or a text file or folder.
+    checkpoint: a run's folder or a checkpoint's.  data: a corpus folder, its index.json, the URL of either, or a text file or folder.
     UserError or DataError where either is not what it should be."""
     found = find_checkpoint(checkpoint)
     model = load_model(found)
@@ -93,20 +93,27 @@ def evaluate_checkpoint(
             return model.loss(batch.tokens_BT, batch.targets_BT, state, batch.reset_BT)
 
     with tempfile.TemporaryDirectory(prefix="ssrnn-eval-") as scratch:
-        index, split = _corpus_of(data, found.folder / TOKENIZER, Path(scratch), split)
+        index, split = _corpus_of(str(data), found.folder / TOKENIZER, Path(scratch), split)
         stream = EvaluationStream(index, split=split, lanes=lanes, sequence_length=sequence_length)
         evaluation = evaluate(nats_of, stream, progress=progress)
     return {"checkpoint": str(found.folder), "step": found.about["step"], "split": split, **evaluation.as_dict()}
 
 
-def _corpus_of(data: Path, tokenizer: Path, scratch: Path, split: str) -> tuple[CorpusIndex, str]:
+def _corpus_of(data: str, tokenizer: Path, scratch: Path, split: str) -> tuple[CorpusIndex, str]:
     """The corpus at data, which must have been made with this tokenizer; plain text becomes one here."""
-    if not (data.name == "index.json" or (data / "index.json").is_file()):
+    if not _is_corpus(data):
         out = scratch / "corpus"
-        built = build_corpus([str(data)], out, tokenizer=tokenizer, holdout=0.0, deduplicate=False)
+        built = build_corpus([data], out, tokenizer=tokenizer, holdout=0.0, deduplicate=False)
         return CorpusIndex.load(built), "train"
     index = CorpusIndex.load(data)
-    theirs = (index.folder / index.tokenizer.file).read_bytes()
-    if theirs != tokenizer.read_bytes():
-        raise user_error(str(data), "a corpus of another tokenizer", f"one made with {tokenizer} is wanted")
+    if index.tokenizer_json() != tokenizer.read_bytes():
+        raise user_error(data, "a corpus of another tokenizer", f"one made with {tokenizer} is wanted")
     return index, split
+
+
+def _is_corpus(data: str) -> bool:
+    """A folder with an index, an index, or a URL that names no text file."""
+    path = Path(data)
+    if "://" in data:
+        return path.suffix in ("", ".json")
+    return path.name == "index.json" or (path / "index.json").is_file()

@@ -22,10 +22,14 @@ _OPEN: dict[str | None, Callable[[BinaryIO], Any]] = {
 }
 
 
-def read_blocks(file: SourceFile) -> Iterator[bytes]:
-    """The bytes of a file, decompressed, in blocks; DataError for a damaged archive or a file that can't be read."""
+def read_blocks(file: SourceFile, first_byte: int = 0) -> Iterator[bytes]:
+    """The bytes of a file, decompressed, in blocks; DataError for a damaged archive or a file that can't be read.
+
+    first_byte: of a plain file, where to begin.
+    """
     try:
         with file.open() as raw:
+            raw.seek(first_byte)
             if file.compression == ".zst":
                 yield from _zstd_blocks(raw)
                 return

@@ -11,7 +11,7 @@ from pathlib import Path
 from ssrnn_data.building.indexing import make_index
 from ssrnn_data.building.stages import Progress, Stages
 from ssrnn_data.building.tasks import job_of
-from ssrnn_data.building.units import cut_units, expected_text_bytes
+from ssrnn_data.building.units import cut_large, cut_units, expected_text_bytes
 from ssrnn_data.building.work_folder import WorkFolder
 from ssrnn_data.building.workers import open_workers
 from ssrnn_data.documents import OnInvalid
@@ -96,6 +96,7 @@ def build_corpus(
     if _stands(target, built_from, overwrite):
         return target / INDEX_FILE
     with staged_folder(target.resolve(), built_from) as (work, new):
+        files = files if document_start is not None else cut_large(files)  # a document may go on in the next part
         units = cut_units(files)
         work.begin(job_of(plan, files, units))
         with open_workers(work, _processes(files, units, processes)) as workers:

@@ -169,11 +169,25 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _json_rows(file: SourceFile) -> Iterator[Record]:
-    for number, line in enumerate(_lines(read_blocks(file)), start=1):
-        if number == 1:
+    behind = f" from byte {file.first_byte:,} on" if file.first_byte else ""
+    for number, line in enumerate(_lines_of(file), start=1):
+        if number == 1 and not file.first_byte:
             line = line.removeprefix(codecs.BOM_UTF8)
         if line.strip():
-            yield Record(f"{file.name}:{number}", line, is_json=True)
+            yield Record(f"{file.name}:{number}{behind}", line, is_json=True)
+
+
+def _lines_of(file: SourceFile) -> Iterator[bytes]:
+    """The lines of a file, or those that begin in a part of one."""
+    at = max(0, file.first_byte - 1)  # a newline there ends an empty line, any other byte a line of the part before
+    lines = _lines(read_blocks(file, at))
+    if file.first_byte:
+        at += len(next(lines)) + 1
+    for line in lines:
+        if file.last_byte is not None and at >= file.last_byte:
+            return
+        yield line
+        at += len(line) + 1
 
 
 def _texts(records: Iterator[Record], on_invalid: OnInvalid, text_field: str, tally: Tally) -> Iterator[Part]:

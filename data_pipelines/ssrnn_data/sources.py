@@ -40,6 +40,7 @@ class SourceFile:
     location: a path or a URL. named: the user named this very file, so neither suffix nor a NUL byte excludes it.
     version: changes when the file does (time of change, a store's tag). source: which of the sources it is of.
     split: the one that all it holds belongs to; None where each document's hash decides.
+    first_byte, last_byte: of a part of JSON lines, which has the lines that begin between them; last_byte None: whole.
     """
 
     location: str
@@ -48,6 +49,13 @@ class SourceFile:
     version: str
     source: int = 0
     split: Split | None = None
+    first_byte: int = 0
+    last_byte: int | None = None
+
+    @property
+    def part_bytes(self) -> int:
+        """The size of what is read of it."""
+        return (self.size_bytes if self.last_byte is None else self.last_byte) - self.first_byte
 
     @property
     def is_remote(self) -> bool:

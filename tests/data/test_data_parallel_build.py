@@ -23,6 +23,7 @@ from ssrnn_data.building.gather import bucket_keys
 from ssrnn_data.building.held_out import HeldOut, held_out_file, sort_held_out
 from ssrnn_data.building.runs import RunReader, RunWriter
 from ssrnn_data.building.work_folder import WorkFolder
+from ssrnn_data.documents import Tally, read_documents
 from ssrnn_data.sources import SourceFile
 from ssrnn_data.split import order_key
 
@@ -416,3 +417,35 @@ def test_documents_of_lines_are_split_by_document_whatever_the_units(
     assert content(tmp_path / "again") == content(tmp_path / "out")
     with pytest.raises(DataError, match="other files or arguments"):
         build_corpus(folder, tmp_path / "out", **{**shape, "document_start": " = "})
+
+
+LINE = st.one_of(st.just(""), st.text(max_size=12).map(lambda text: json.dumps({"text": text + "."})))
+
+
+@given(st.lists(LINE, max_size=12), st.booleans(), st.integers(1, 60))
+@settings(deadline=None)
+def test_parts_of_json_lines_have_every_line_once(lines: list[str], ends: bool, part_bytes: int) -> None:
+    content = "\n".join(lines) + "\n" * ends
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jsonl"
+        path.write_text(content, encoding="utf-8", newline="")
+        whole = SourceFile(str(path), True, path.stat().st_size, "")
+        parts = units.cut_large([whole], part_bytes)
+        assert sum(part.part_bytes for part in parts) == whole.size_bytes
+
+        def texts(files: list[SourceFile]) -> list[str]:
+            return ["".join(each.pieces()) for file in files for each in read_documents(file, "text", "error", Tally())]
+
+        assert texts(parts) == texts([whole]) == [json.loads(line)["text"] for line in lines if line]
+
+
+def test_a_line_of_a_part_is_named_from_its_byte(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units.cut_large, "__defaults__", (100,))
+    lines = [json.dumps({"text": f"line {number:03d}"}) for number in range(40)]  # 20 bytes and a newline
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    index = CorpusIndex.load(build_corpus(tmp_path / "a.jsonl", tmp_path / "out", holdout=0, vocab_size=257))
+    assert (index.splits["train"].documents, index.origins[0].files) == (40, 1)
+    lines[25] = '{"text": 3}'
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"a\.jsonl:\d+ from byte 500 on: the field 'text' holds a int"):
+        build_corpus(tmp_path / "a.jsonl", tmp_path / "again", holdout=0, vocab_size=257)

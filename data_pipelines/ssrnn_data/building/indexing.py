@@ -47,8 +47,12 @@ def make_index(
 
 def _noted_duplicates(files: Sequence[SourceFile], stages: Stages) -> Noted:
     first = sorted(tuple(place) for each in stages.duplicates for place in each["first"])[:10]
-    names = tuple(f"{files[file].name}, document {number + 1}" for file, number in first)
+    names = tuple(f"{_named(files[file])}, document {number + 1}" for file, number in first)
     return Noted(count=sum(each["documents"] for each in stages.duplicates), first=names)
+
+
+def _named(file: SourceFile) -> str:
+    return file.name if file.first_byte == 0 else f"{file.name} from byte {file.first_byte:,}"
 
 
 def _origins(plan: BuildPlan, files: Sequence[SourceFile], stages: Stages) -> tuple[Origin, ...]:
@@ -59,8 +63,8 @@ def _origins(plan: BuildPlan, files: Sequence[SourceFile], stages: Stages) -> tu
         origins.append(
             Origin(
                 source=_printable(source),
-                files=len(mine),
-                size_bytes=sum(files[each].size_bytes for each in mine),
+                files=sum(files[each].first_byte == 0 for each in mine),
+                size_bytes=sum(files[each].part_bytes for each in mine),
                 documents=sum(stages.of_files[each][0] for each in mine),
                 text_bytes=sum(stages.of_files[each][1] for each in mine),
             )

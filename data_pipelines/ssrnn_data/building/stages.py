@@ -43,7 +43,7 @@ class Stages:
     ) -> None:
         self._plan, self._files, self._work, self._workers = plan, files, work, workers
         self._progress, self._next_report = progress, 0.0
-        self._unit_bytes = [sum(files[place].size_bytes for place in unit) for unit in units]
+        self._unit_bytes = [sum(files[place].part_bytes for place in unit) for unit in units]
         self._held_out = [place for place, unit in enumerate(units) if files[unit.start].split is not None]
         self._others = [place for place, unit in enumerate(units) if files[unit.start].split is None]
         self._looked: list[dict[str, Any]] = []

@@ -4,16 +4,32 @@ What a corpus holds doesn't depend on where they are cut.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ssrnn_data.sources import SourceFile
 
 _FEWEST_BYTES, _MOST_BYTES, _UNITS = 1 << 20, 64 << 20, 64
 _EXPANSION = 4  # of compressed text, roughly
+PART_BYTES = 4 << 20
+
+
+def cut_large(files: Sequence[SourceFile], part_bytes: int = PART_BYTES) -> list[SourceFile]:
+    """The files, plain JSON lines of more than part_bytes cut into parts, so that several processes read them."""
+    parts: list[SourceFile] = []
+    for file in files:
+        is_cut = file.is_json_lines and file.compression is None and file.size_bytes > part_bytes
+        starts = range(0, file.size_bytes, part_bytes) if is_cut else ()
+        for start in starts:
+            stop = min(start + part_bytes, file.size_bytes)
+            parts.append(replace(file, first_byte=start, last_byte=stop))
+        if not is_cut:
+            parts.append(file)
+    return parts
 
 
 def expected_text_bytes(file: SourceFile) -> int:
     """How much text a file may hold; only to share out work, and the tokenizer's sample."""
-    return file.size_bytes * (_EXPANSION if file.compression or file.is_parquet else 1)
+    return file.part_bytes * (_EXPANSION if file.compression or file.is_parquet else 1)
 
 
 def cut_units(files: Sequence[SourceFile], unit_bytes: int | None = None) -> list[range]:

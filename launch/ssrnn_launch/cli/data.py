@@ -144,7 +144,7 @@ def _build_recipe(recipe: Path, out: Path | None, processes: int | None, overwri
 
 @app.command()
 def inspect(
-    index: Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus's folder or its index.json.")],
+    index: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus's folder or index.json, as path or URL.")],
     picture: Annotated[Path | None, typer.Option(help="Draw the lengths of documents: a .svg, .png or .pdf.")] = None,
     document: Annotated[int | None, typer.Option(help="Print the text of this document instead, from 0.")] = None,
     split: Annotated[str, typer.Option(help="The split that --document is of.")] = "train",
@@ -175,7 +175,7 @@ def inspect(
 
 @app.command()
 def verify(
-    index: Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus's folder or its index.json.")],
+    index: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus's folder or index.json, as path or URL.")],
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

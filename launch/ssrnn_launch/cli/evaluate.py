@@ -11,7 +11,7 @@ from ssrnn_launch.cli.options import DebugOption, JsonOption
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A run's folder, or one of its checkpoints.")],
-    data: Annotated[Path, typer.Argument(help="A corpus's folder or index.json, or a text file or folder.")],
+    data: Annotated[str, typer.Argument(help="A corpus's folder or index.json, as path or URL, or a text.")],
     split: Annotated[str, typer.Option(help="Which split of a corpus.")] = "valid",
     lanes: Annotated[int, typer.Option(min=1, help="Texts that are read in parallel.")] = 16,
     sequence_length: Annotated[int, typer.Option(min=1, help="Tokens of one window.")] = 256,
