@@ -83,7 +83,8 @@ def evaluate_checkpoint(
 ) -> dict[str, Any]:
     """Perplexity and bits per byte of a checkpoint on a corpus, or on plain text files, tokenised as it was trained.
 
-    checkpoint: a run's folder or a checkpoint's.  data: a corpus folder, its index.json, the URL of either, or a text file or folder.
+    checkpoint: a run's folder or a checkpoint's.  data: a corpus folder, its index.json, the URL of either, or a text
+    file or folder.
     UserError or DataError where either is not what it should be."""
     found = find_checkpoint(checkpoint)
     model = load_model(found)
