@@ -5,6 +5,7 @@ What a killed or interrupted build finished stays beside it for the next build o
 
 import errno
 import fcntl
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -26,11 +27,10 @@ def staged_folder(target: Path, identity: str) -> Iterator[tuple[WorkFolder, Pat
     check first that it may be. Raises DataError where nothing can be written there or another process builds it now.
     After a DataError nothing is left; after any other error (a full disk, Ctrl-C) the finished parts are.
     """
-    prefix = f".{target.name}.building-"
-    staging = target.parent / f"{prefix}{identity[:16]}"
+    staging = target.parent / f"{_prefix(target)}{identity[:16]}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _clear_stale(target, prefix, staging)
+        _clear_stale(target, staging)
         staging.mkdir(exist_ok=True)
         lock = (staging / _LOCK).open("w")
     except OSError as error:
@@ -55,9 +55,18 @@ def staged_folder(target: Path, identity: str) -> Iterator[tuple[WorkFolder, Pat
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _clear_stale(target: Path, prefix: str, own: Path) -> None:
+def unfinished_builds(target: Path) -> list[Path]:
+    """What builds of a folder keep beside it until they are done."""
+    return sorted(target.parent.glob(f"{glob.escape(_prefix(target))}*"))
+
+
+def _prefix(target: Path) -> str:
+    return f".{target.name}.building-"
+
+
+def _clear_stale(target: Path, own: Path) -> None:
     """Removes what builds of something else left behind; one that was killed between its two renames is undone."""
-    for staging in target.parent.glob(f"{prefix}*"):
+    for staging in unfinished_builds(target):
         with suppress(BlockingIOError, FileNotFoundError), (staging / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (staging / _OLD).exists() and not target.exists():

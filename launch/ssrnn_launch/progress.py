@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ssrnn_dist.config import RunConfig
@@ -112,8 +113,23 @@ def _stream() -> TextIO:
 
 
 @contextmanager
-def build_progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
-    """progress(stage, done_bytes, total_bytes) for build_corpus."""
+def build_progress(out: str) -> Iterator[Callable[[str, int, int], None]]:
+    """progress(stage, done, total) for build_corpus; says what becomes of a build that is broken off.
+
+    out: the corpus's folder."""
+    from ssrnn_data.staging import unfinished_builds
+
+    try:
+        with _stages_shown(out) as progress:
+            yield progress
+    except (KeyboardInterrupt, OSError):
+        if unfinished_builds(Path(out)):
+            output.note(f"{out}: what is finished is kept beside it; the same command goes on from there")
+        raise
+
+
+@contextmanager
+def _stages_shown(name: str) -> Iterator[Callable[[str, int, int], None]]:
     console = output.console()
     if not console.is_terminal:
         yield _stage_lines(name)

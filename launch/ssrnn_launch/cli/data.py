@@ -221,8 +221,8 @@ def _show(found: dict) -> None:
     output.say(f"{found['index']}  vocabulary {found['vocab_size']:,}  fingerprint {found['fingerprint'][:12]}")
     output.table(columns, rows)
     for origin in found["origins"]:
-        files = f"{origin['files']:,} files, {origin['documents']:,} documents, {origin['text_bytes'] / 1e6:,.1f} MB"
-        output.say(f"source {origin['source']}  {files}")
+        counts = f"files: {origin['files']:,}, documents: {origin['documents']:,}, {origin['text_bytes'] / 1e6:,.1f} MB"
+        output.say(f"source {origin['source']}  {counts}")
     for what in ("licence", "provenance"):
         if found[what]:
             output.say(f"{what}: {found[what]}")
