@@ -5,6 +5,7 @@ the runs into shards in a shuffled order. What a killed build finished is kept f
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from ssrnn_data.building.work_folder import WorkFolder
 from ssrnn_data.building.workers import open_workers
 from ssrnn_data.documents import OnInvalid
 from ssrnn_data.errors import DataError, data_error
-from ssrnn_data.index import INDEX_FILE, TOKENIZER_FILE, CorpusIndex, Counts, ShardEntry, SplitEntry
+from ssrnn_data.index import INDEX_FILE, TOKENIZER_FILE, CorpusIndex, Counts, ShardEntry, SplitEntry, is_index
+from ssrnn_data.lanes import check_counts
 from ssrnn_data.plan import BuildPlan
 from ssrnn_data.sources import SourceFile, as_source_list, find_split_sources
 from ssrnn_data.split import Split
@@ -24,6 +26,7 @@ from ssrnn_data.staging import staged_folder
 from ssrnn_data.tokenizer import TextTokenizer
 
 _HOLDOUT = 0.02
+_SHARD = re.compile(r"(train|valid|test)-\d{6}\.tar")
 _WORTH_A_PROCESS_BYTES = 4 << 20  # of text; to start one takes half a second
 
 
@@ -89,6 +92,8 @@ def build_corpus(
         test_sources=tuple(as_source_list(test_sources, "test_sources", needed=False)),
     )
     plan.check()
+    if processes is not None:
+        check_counts(processes=processes)
     target = Path(out_dir).expanduser().absolute()
     given = None if tokenizer is None else TextTokenizer.from_path(tokenizer)
     files = find_split_sources(plan.sources, plan.valid_sources, plan.test_sources)
@@ -103,7 +108,7 @@ def build_corpus(
             stages = Stages(plan, files, units, work, workers, progress or (lambda stage, done, total: None))
             stages.look_at_held_out(will_train=given is None)
             chosen = given or stages.trained_tokenizer()
-            chosen.save(work.path / TOKENIZER_FILE)  # for the workers
+            chosen.save(work.tokenizer)
             stages.encode()
             shards = stages.gather()
         chosen.save(new / TOKENIZER_FILE)
@@ -118,7 +123,7 @@ def _default_holdout(valid_sources: Sequence[str]) -> float:
 
 def _processes(files: Sequence[SourceFile], units: Sequence[range], wanted: int | None) -> int:
     if wanted is not None:
-        return max(1, min(wanted, len(units)))
+        return min(wanted, len(units))
     worth = sum(map(expected_text_bytes, files)) // _WORTH_A_PROCESS_BYTES
     return max(1, min(os.cpu_count() or 1, len(units), worth))
 
@@ -132,14 +137,14 @@ def _stands(target: Path, built_from: str, overwrite: bool) -> bool:
     there = {path.name for path in target.iterdir()}
     if not there:
         return False
-    if INDEX_FILE not in there:
+    if INDEX_FILE not in there or not is_index(target / INDEX_FILE):
         raise data_error(target, "a folder that is no corpus and not empty", "a new or empty folder is allowed")
     try:
         index = CorpusIndex.load(target)
     except DataError as error:
         if not overwrite:
             raise data_error(target, f"a damaged corpus is there ({error})", "overwrite=True builds it again") from None
-        known = {path.name for path in target.glob("*.tar")} | {INDEX_FILE, TOKENIZER_FILE}
+        known = {name for name in there if _SHARD.fullmatch(name)} | {INDEX_FILE, TOKENIZER_FILE}
     else:
         if index.built_from == built_from and not overwrite:
             return True

@@ -11,4 +11,4 @@ class DataError(ValueError):
 def data_error(where: object, came: str, allowed: str) -> DataError:
     """The one-line DataError: where it happened, what came, what is allowed or would do."""
     message = f"{where}: {came}; {allowed}"
-    return DataError("\\n".join(message.splitlines()))
+    return DataError("".join(each if each.isprintable() else repr(each)[1:-1] for each in message))

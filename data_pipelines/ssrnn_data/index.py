@@ -83,6 +83,7 @@ class Noted(_Entry):
 class CorpusIndex(_Entry):
     """What index.json holds. skipped: by reason (empty, invalid_utf8, binary, duplicate, held_out).
 
+    checksum: of all else (verify_corpus asks).
     holdout, test: fractions of the documents. licence, provenance: the builder's words. built_from: of its arguments.
     """
 
@@ -104,6 +105,7 @@ class CorpusIndex(_Entry):
     skipped: dict[str, Noted]
     replaced: Noted
     built_from: Sha256
+    checksum: Sha256 | None = None
     _place: Place = PrivateAttr(default_factory=lambda: Folder(Path()))
 
     @classmethod
@@ -169,7 +171,9 @@ class CorpusIndex(_Entry):
                 return entry
         there = ", ".join(self.splits)
         raise data_error(
-            self._place.where(INDEX_FILE), f"no split {name!r}", f"it has: {there}; a holdout > 0 makes a valid split"
+            self._place.where(INDEX_FILE),
+            f"no split {name!r}",
+            f"it has: {there}; holdout makes a valid split, test a test split",
         )
 
     def shard_path(self, shard: ShardEntry) -> Path:
@@ -206,11 +210,18 @@ class CorpusIndex(_Entry):
         """Writes index.json into a folder and brings it to the disk; the same index gives the same bytes."""
         path = folder / INDEX_FILE
         with path.open("w", encoding="ascii") as stream:
-            json.dump(self.model_dump(mode="json"), stream, indent=1)
+            json.dump(self.sealed().model_dump(mode="json"), stream, indent=1)
             stream.write("\n")
             stream.flush()
             os.fsync(stream.fileno())
         return path
+
+    def sealed(self) -> "CorpusIndex":
+        """With its checksum."""
+        content = json.dumps(self.model_dump(mode="json", exclude={"checksum"}), sort_keys=True)
+        sealed = self.model_copy(update={"checksum": hashlib.sha256(content.encode()).hexdigest()})
+        sealed._place = self._place
+        return sealed
 
     def _check(self, file: str, check_files: bool) -> None:
         if "train" not in self.splits or self.end_of_text >= self.vocab_size:
@@ -242,4 +253,17 @@ def as_index(index: CorpusIndex | str | Path) -> CorpusIndex:
 def load_tokenizer(index: CorpusIndex | str | Path) -> TextTokenizer:
     """The tokenizer of a corpus, its checksum verified."""
     index = as_index(index)
-    return TextTokenizer(index.tokenizer_json().decode("utf-8"), index.where)
+    tokenizer = TextTokenizer(index.tokenizer_json().decode("utf-8"), index.where)
+    found, said = (tokenizer.vocab_size, tokenizer.end_of_text), (index.vocab_size, index.end_of_text)
+    if found != said:
+        came = f"vocab_size and end_of_text are {said[0]:,} and {said[1]:,}"
+        raise data_error(index.where, came, f"its tokenizer's are {found[0]:,} and {found[1]:,}; {_BUILD_IT}")
+    return tokenizer
+
+
+def is_index(file: Path) -> bool:
+    """Whether a file was once an index of ours, damaged or not."""
+    try:
+        return f'"{FORMAT}"'.encode() in file.read_bytes()[:4096]
+    except OSError:
+        return False

@@ -16,6 +16,8 @@ from ssrnn_data.index import VERSION
 from ssrnn_data.sources import SourceFile
 from ssrnn_data.tokenizer import TextTokenizer, check_vocab_size
 
+FEWEST_SHARD_TOKENS = 64
+
 
 @dataclass(frozen=True)
 class BuildPlan:
@@ -65,8 +67,11 @@ class BuildPlan:
             raise data_error("text_field", f"{self.text_field!r} came", "the name of a JSON field is allowed")
         if not _is_int(self.seed) or not 0 <= self.seed < 1 << 63:
             raise data_error("seed", f"{self.seed!r} came", "an integer in [0, 2^63) is allowed")
-        if self.shard_tokens is not None and (not _is_int(self.shard_tokens) or self.shard_tokens < 1):
-            raise data_error("shard_tokens", f"{self.shard_tokens!r} came", "a positive integer or None is allowed")
+        if self.shard_tokens is not None and (
+            not _is_int(self.shard_tokens) or self.shard_tokens < FEWEST_SHARD_TOKENS
+        ):
+            allowed = f"an integer of {FEWEST_SHARD_TOKENS} or more, or none, is allowed"
+            raise data_error("shard_tokens", f"{self.shard_tokens!r} came", allowed)
         if not _is_int(self.chunk_tokens) or self.chunk_tokens < 1:
             raise data_error("chunk_tokens", f"{self.chunk_tokens!r} came", "a positive integer is allowed")
         if self.on_invalid not in get_args(OnInvalid):

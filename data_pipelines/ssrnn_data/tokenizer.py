@@ -5,6 +5,7 @@ Every id stands for known bytes, so decoding is joining bytes; only what a model
 
 import codecs
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from ssrnn_data.cutting import cut_pieces
 from ssrnn_data.errors import data_error
 
 END_OF_TEXT = "<|endoftext|>"
+LARGEST_VOCABULARY = 10_000_000
 # What a tokenizer must bring back unchanged: odd spaces, line ends, BOM, NUL, joiners, combining marks, all planes.
 PROBE = (
     "\ufeffZażółć  gęślą\tjaźń\r\n\x00\x7f\u00a0\u2028\u3000 e\u0301 é \ufb01 \u212b \u00c5 한글 日本語 "
@@ -122,7 +124,9 @@ class TextTokenizer:
 
     def save(self, path: Path) -> None:
         """Writes tokenizer.json, byte for byte what sha256 is of."""
-        path.write_bytes(self.serialized.encode("utf-8"))
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+        unfinished.write_bytes(self.serialized.encode("utf-8"))
+        unfinished.rename(path)
 
     def _ids(self, piece: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(piece, add_special_tokens=False).ids
@@ -223,6 +227,7 @@ def train_tokenizer(pieces: Iterable[str], vocab_size: int) -> TextTokenizer:
 
 
 def check_vocab_size(vocab_size: int) -> None:
-    """Raises DataError below 257: 256 bytes and <|endoftext|>."""
-    if not isinstance(vocab_size, int) or isinstance(vocab_size, bool) or vocab_size < 257:
-        raise data_error("vocab_size", f"{vocab_size!r} came", "257 (256 bytes and <|endoftext|>) or more is allowed")
+    """Raises DataError below 257 (256 bytes and <|endoftext|>) and where training would take all memory."""
+    if not isinstance(vocab_size, int) or isinstance(vocab_size, bool) or not 257 <= vocab_size <= LARGEST_VOCABULARY:
+        allowed = f"257 (256 bytes and <|endoftext|>) to {LARGEST_VOCABULARY:,} is allowed"
+        raise data_error("vocab_size", f"{vocab_size!r} came", allowed)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ssrnn_data.errors import DataError
-from ssrnn_data.index import CorpusIndex, Counts, ShardEntry, load_tokenizer
+from ssrnn_data.index import INDEX_FILE, CorpusIndex, Counts, ShardEntry, load_tokenizer
 from ssrnn_data.shards import BadSample, read_samples, stream_sha256
 
 COUNTS = tuple(Counts.model_fields)
@@ -52,6 +52,8 @@ def verify_corpus(index: CorpusIndex | str | Path, progress: Callable[[int, int]
         byte_lengths = load_tokenizer(index).byte_lengths()
     except DataError as error:
         faults.append(Fault(index.tokenizer.file, str(error).partition(": ")[2]))
+    if index.checksum not in (None, index.sealed().checksum):
+        faults.insert(0, Fault(INDEX_FILE, "it was changed after it was written: its checksum is another"))
     total, done = sum(shard.size_bytes for shard in shards), 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for shard, found in zip(shards, pool.map(lambda each: _faults(index, each, byte_lengths), shards), strict=True):

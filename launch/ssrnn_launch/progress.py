@@ -2,6 +2,7 @@
 
 On stdout; on stderr where stdout belongs to --json. Imports rich inside."""
 
+import signal
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -119,13 +120,18 @@ def build_progress(out: str) -> Iterator[Callable[[str, int, int], None]]:
     out: the corpus's folder."""
     from ssrnn_data.staging import unfinished_builds
 
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is Ctrl-C
     try:
         with _stages_shown(out) as progress:
             yield progress
-    except (KeyboardInterrupt, OSError):
+    except (KeyboardInterrupt, OSError) as error:
         if unfinished_builds(Path(out)):
             output.note(f"{out}: what is finished is kept beside it; the same command goes on from there")
+        if isinstance(error, OSError) and error.filename is None:  # of a write, which knows no name
+            error.filename = out
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -50,8 +50,9 @@ def _problem(detail: Any, values: Any, where: str) -> Problem:
     path = ".".join(location) or where
     union = next((depth for depth, field in enumerate(fields) if _is_union(field)), None)
     if union is not None:  # pydantic tells of each member of the union; the user gave one value
-        path = ".".join(location[: union + 1])
-        return Problem(path, _shown(_value_at(values, location[: union + 1])), f"allowed: {fields[union].description}")
+        down_to = _up_to_field(location, union)
+        allowed = message if kind == "value_error" else f"allowed: {fields[union].description}"
+        return Problem(".".join(down_to), _shown(_value_at(values, down_to)), allowed)
     if kind == "missing":
         described = fields[-1].description if fields else None
         return Problem(path, "missing", f"required: {described}" if described else f"the section {path}: is required")
@@ -125,9 +126,18 @@ def _is_union(field: FieldInfo) -> bool:
     return len([each for each in get_args(field.annotation) if each is not NoneType]) > 1
 
 
+def _up_to_field(location: Sequence[str], depth: int) -> list[str]:
+    """The location as far as the field of this depth; entries of lists are no fields."""
+    names = [place for place, part in enumerate(location) if not part.isdecimal()]
+    return list(location[: names[depth] + 1])
+
+
 def _value_at(values: Any, location: Sequence[str]) -> Any:
     for part in location:
-        values = values.get(part) if isinstance(values, dict) else None
+        if isinstance(values, list) and part.isdecimal() and int(part) < len(values):
+            values = values[int(part)]
+        else:
+            values = values.get(part) if isinstance(values, dict) else None
     return values
 
 

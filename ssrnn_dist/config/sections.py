@@ -133,7 +133,9 @@ class DataSection(Section):
         if self.mixture is not None and self.build is not None:
             raise ValueError("build: given beside mixture; it is for `index` only: build each with `ssrnn data build`")
         if self.build is not None and "://" in (self.index or ""):
-            raise ValueError("build: given beside a URL; a corpus is built in a folder, and can be copied from there")
+            raise ValueError(
+                "build: given beside a URL; build: null (--set data.build=null), or a folder to build in, is allowed"
+            )
         return self
 
 

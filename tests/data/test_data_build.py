@@ -145,7 +145,7 @@ def test_impossible_splits_say_what_would_do(tmp_path: Path) -> None:
         build_corpus(tmp_path / "one.txt", tmp_path / "one")
     index = CorpusIndex.load(build_corpus(tmp_path / "one.txt", tmp_path / "one", holdout=0))
     assert set(index.splits) == {"train"}
-    with pytest.raises(DataError, match="a holdout > 0 makes a valid split"):
+    with pytest.raises(DataError, match="holdout makes a valid split, test a test split"):
         index.split("valid")
 
 
@@ -159,7 +159,9 @@ def test_impossible_splits_say_what_would_do(tmp_path: Path) -> None:
         ({"holdout": float("nan")}, "holdout"),
         ({"holdout": "0.1"}, "holdout"),
         ({"seed": -1}, "seed"),
-        ({"shard_tokens": 0}, "shard_tokens"),
+        ({"shard_tokens": 63}, "shard_tokens"),
+        ({"vocab_size": 10_000_001}, "vocab_size"),
+        ({"processes": 0}, "processes"),
         ({"chunk_tokens": 0}, "chunk_tokens"),
         ({"on_invalid": "ignore"}, "on_invalid"),
         ({"text_field": ""}, "text_field"),
@@ -213,6 +215,19 @@ def test_a_damaged_corpus_is_built_again_only_when_asked(tmp_path: Path) -> None
         build_corpus(folder, out, holdout=0.3)
     build_corpus(folder, out, holdout=0.3, overwrite=True)
     CorpusIndex.load(out)
+
+
+def test_overwriting_takes_away_nothing_but_a_corpus_of_ours(tmp_path: Path) -> None:
+    folder, out = many(tmp_path / "texts"), tmp_path / "out"
+    out.mkdir()
+    (out / "index.json").write_text('{"my": "app"}')
+    (out / "precious.tar").write_text("precious")
+    with pytest.raises(DataError, match="a folder that is no corpus and not empty"):
+        build_corpus(folder, out, holdout=0.3, overwrite=True)
+    (out / "index.json").write_text('{"format": "ssrnn-corpus"}')
+    with pytest.raises(DataError, match=r"would lose 'precious\.tar'"):
+        build_corpus(folder, out, holdout=0.3, overwrite=True)
+    assert (out / "precious.tar").read_text() == "precious"
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "under a file", "nowhere to write"])

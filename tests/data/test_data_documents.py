@@ -44,6 +44,22 @@ def test_text_is_kept_exactly_across_blocks(tmp_path: Path, suffix: str, fill: s
     assert tally.counts == {}
 
 
+@pytest.mark.parametrize("suffix", PACK)
+def test_a_bad_frame_after_a_good_one_is_no_end(tmp_path: Path, suffix: str) -> None:
+    """Python's bz2 and lzma files would take it for the end, and lose what follows."""
+    second = bytearray(PACK[suffix](b"second " * 1_000))
+    second[0] ^= 1
+    for following in (bytes(second), b"garbage!" * 3):
+        (tmp_path / f"a.txt{suffix}").write_bytes(PACK[suffix](b"first " * 1_000) + following)
+        with pytest.raises(DataError, match="a damaged archive"):
+            read(tmp_path / f"a.txt{suffix}")
+
+
+def test_padding_between_streams_of_xz_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.txt.xz").write_bytes(PACK[".xz"](b"first ") + bytes(8) + PACK[".xz"](b"second") + bytes(4))
+    assert read(tmp_path / "a.txt.xz")[0] == ["first second"]
+
+
 def test_several_frames_in_one_archive(tmp_path: Path) -> None:
     for suffix, pack in PACK.items():
         (tmp_path / f"a{suffix}").write_bytes(pack(b"one ") + pack(b"two"))

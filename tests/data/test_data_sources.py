@@ -87,7 +87,7 @@ def test_wrong_sources_are_named(tree: Path, source: str, what: str) -> None:
     source = source.format(tree=tree)
     with pytest.raises(DataError, match=what) as caught:
         find_sources([source])
-    assert str(caught.value).startswith(source)
+    assert str(caught.value).startswith(source.replace("\0", "\\x00"))
     assert "\n" not in str(caught.value)
 
 

@@ -9,7 +9,7 @@ import pytest
 from archives import tar_of
 from damage import edit, members_of, npy, replace_shard
 
-from ssrnn_data import CorpusIndex, DataError, Fault, verify_corpus
+from ssrnn_data import CorpusIndex, DataError, Fault, load_tokenizer, verify_corpus
 
 SHARD = "train-000000.tar"
 
@@ -106,6 +106,21 @@ def test_counts_are_compared(copy: Path) -> None:
     edit(copy, lambda raw: raw["splits"]["train"].update(samples=raw["splits"]["train"]["samples"] + 1))
     edit(copy, lambda raw: raw["splits"]["train"]["shards"][0].update(samples=len(members) + 1))
     assert only_fault(copy).said == f"{len(members)} samples, the index says {len(members) + 1}"
+
+
+def test_an_index_that_was_changed_is_seen(copy: Path) -> None:
+    text = (copy / "index.json").read_text()
+    for old, new in (
+        ('"vocab_size": 300', '"vocab_size": 301'),
+        ('"seed": 0', '"seed": 1'),
+        ("ssrnn-dist ", "ssrnn-disk "),
+    ):
+        (copy / "index.json").write_text(text.replace(old, new))
+        faults = verify_corpus(copy).faults
+        assert faults[0].file == "index.json"
+    (copy / "index.json").write_text(text.replace('"vocab_size": 300', '"vocab_size": 301'))
+    with pytest.raises(DataError, match="vocab_size and end_of_text are 301 and 0; its tokenizer's are 300 and 0"):
+        load_tokenizer(copy)
 
 
 def test_no_index_is_one_line(tmp_path: Path, copy: Path) -> None:

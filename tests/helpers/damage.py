@@ -14,8 +14,9 @@ from ssrnn_data.shards import file_sha256
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Changes index.json."""
+    """Changes index.json, as a build that had gone wrong would have written it."""
     raw = json.loads((folder / "index.json").read_text())
+    raw.pop("checksum", None)
     change(raw)
     (folder / "index.json").write_text(json.dumps(raw))
 

@@ -3,8 +3,10 @@
 Sources of valid and test are looked at first: what they hold is left out of the rest.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -67,6 +69,8 @@ class Stages:
         looked_at = sum(self._sizes(self._held_out))
         self._looked += self._run("look", tasks, self._sizes(self._others), before=looked_at)
         self._check(self._looked)
+        if self._work.tokenizer.is_file():  # of this very build, which was broken off
+            return TextTokenizer.from_file(self._work.tokenizer)
         parts = [task["part"] for task in tasks]
         total = max(1, sum(sample_file(self._work, part).stat().st_size for part in parts))
 
@@ -75,7 +79,7 @@ class Stages:
                 self._report("tokenizer", min(done, total - 1), total)
                 yield word
 
-        tokenizer = train_tokenizer(words(), self._plan.vocab_size)
+        tokenizer = _interruptibly(lambda: train_tokenizer(words(), self._plan.vocab_size))
         self._report("tokenizer", total, total)
         return tokenizer
 
@@ -150,3 +154,17 @@ class Stages:
             raise data_error(", ".join(plan.sources), came, "texts that valid_sources and test_sources lack are needed")
         drawn = {split: 0 if own.get(split) else count for split, count in documents.items()}
         replace(self._counts, documents=drawn).check(plan.holdout, plan.test)
+
+
+def _interruptibly(train: Callable[[], TextTokenizer]) -> TextTokenizer:
+    """What it gives, from a thread of its own: in this one, Ctrl-C would wait for its end."""
+    future: Future[TextTokenizer] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(train())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future.result()

@@ -15,7 +15,6 @@ from ssrnn_data.building.runs import RunReader
 from ssrnn_data.building.sample import SAMPLE_BYTES, look_at
 from ssrnn_data.building.units import sample_quotas, sampled_bytes
 from ssrnn_data.building.work_folder import WorkFolder
-from ssrnn_data.index import TOKENIZER_FILE
 from ssrnn_data.plan import BuildPlan
 from ssrnn_data.sources import SourceFile
 from ssrnn_data.split import Split
@@ -70,7 +69,7 @@ class Tasks:
 
     @cached_property
     def _tokenizer(self) -> TextTokenizer:
-        return TextTokenizer.from_path(self._work.path / TOKENIZER_FILE)
+        return TextTokenizer.from_file(self._work.tokenizer)
 
     @cached_property
     def _runs(self) -> list[RunReader]:

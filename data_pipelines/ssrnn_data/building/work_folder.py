@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_JOB, _PARTS, _SHARDS = "job.json", "parts", "shards"
+_JOB, _PARTS, _SHARDS, _TOKENIZER = "job.json", "parts", "shards", "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class WorkFolder:
     def shards(self) -> Path:
         """Where finished shards wait for the index."""
         return self.path / _SHARDS
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer, once it is chosen: for the workers, and for a build that goes on."""
+        return self.path / _TOKENIZER
 
     def begin(self, job: dict[str, Any]) -> None:
         """Makes the folders and writes down what the workers must know."""

@@ -148,7 +148,11 @@ def main(folder: str) -> None:
     """Answers tasks from standard input until it ends."""
     tasks = Tasks(WorkFolder(Path(folder)))
     for line in sys.stdin:
-        print(json.dumps(_answer(tasks, json.loads(line))), flush=True)
+        answer = _answer(tasks, json.loads(line))
+        try:
+            print(json.dumps(answer), flush=True)
+        except BrokenPipeError:  # its parent was killed
+            os._exit(1)
 
 
 if __name__ == "__main__":

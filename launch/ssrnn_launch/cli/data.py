@@ -156,9 +156,12 @@ def inspect(
     Example: ssrnn data inspect corpora/notes --picture lengths.svg
     """
     from ssrnn_data import draw_lengths, inspect_corpus, read_document
+    from ssrnn_dist.problems import user_error
     from ssrnn_launch.cli.pictures import check_picture, save_picture
 
     check_picture(picture)
+    if document is not None and picture is not None:
+        raise user_error("--picture", "given beside --document", "one of them is allowed")
     if document is not None:
         pieces = read_document(index, document, split)
         if output.as_json():
