@@ -27,7 +27,7 @@ from ssrnn_data.tokenizer import TextTokenizer
 
 _HOLDOUT = 0.02
 _SHARD = re.compile(r"(train|valid|test)-\d{6}\.tar")
-_WORTH_A_PROCESS_BYTES = 4 << 20  # of text; to start one takes half a second
+_WORTH_A_PROCESS_BYTES = 8 << 20  # of text; to start one takes half a second
 
 
 def build_corpus(

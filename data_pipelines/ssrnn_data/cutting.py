@@ -6,7 +6,7 @@ Pure functions of the text: where the blocks that it came in ended makes no diff
 import re
 from collections.abc import Iterable, Iterator
 
-PIECE_CHARACTERS = 32_768
+PIECE_CHARACTERS = 8_192
 _LOOK_BACK = 4_096
 _LONG_RUN = re.compile(r"\S{256}|\s{256}")
 _SHORT_RUNS = re.compile(r"\S{1,256}\s{0,256}|\s{1,256}")

@@ -6,7 +6,9 @@ Every id stands for known bytes, so decoding is joining bytes; only what a model
 import codecs
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -98,12 +100,25 @@ class TextTokenizer:
         """The ids of a text of any length; a literal <|endoftext|> in it is plain text."""
         return [token for piece in cut_pieces([text]) for token in self._ids(piece)]
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, on all cores; each text should be short (a piece).
+    def encode_batches(self, batches: Iterable[Sequence[str]]) -> Iterator[list[list[int]]]:
+        """The ids of each text of each batch, on all cores; each text should be short (a piece).
 
-        Raises DataError where the ids would not give a text back exactly.
+        One batch is encoded while the one before is checked and used. Raises DataError where the ids would not give a
+        text back exactly.
         """
-        ids = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        encode = partial(self._tokenizer.encode_batch_fast, add_special_tokens=False)
+        with ThreadPoolExecutor(1) as pool:
+            before: tuple[Sequence[str], Future[Any]] | None = None
+            for texts in batches:
+                now = (texts, pool.submit(encode, texts))
+                if before is not None:
+                    yield self._checked(before[0], before[1].result())
+                before = now
+            if before is not None:
+                yield self._checked(before[0], before[1].result())
+
+    def _checked(self, texts: Sequence[str], encodings: Sequence[Any]) -> list[list[int]]:
+        ids = [encoding.ids for encoding in encodings]
         for text, tokens in zip(texts, ids, strict=True):
             if self._join(tokens) != text.encode("utf-8"):
                 came = f"text → ids → text changes {text[:40]!r}"

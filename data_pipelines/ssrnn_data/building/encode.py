@@ -5,6 +5,7 @@ Memory is bounded for documents of any length.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -46,15 +47,14 @@ def encode_unit(
     tokens, of_files = dict.fromkeys(SPLITS, 0), [[0, 0] for _ in files]
     writer = RunWriter(work.parts / part, choose_dtype(tokenizer.vocab_size))
     try:
-        for batch in _batches(_pieces(plan, files, held_out, counts, tally, of_files)):
-            for piece, ids in zip(batch, tokenizer.encode_batch([piece.text for piece in batch]), strict=True):
-                split, key, digest, place, *numbers = piece.record
-                if piece.starts:
-                    writer.open_document((split, key, digest, first + place, *numbers))
-                writer.add(np.asarray(ids, np.uint32))
-                tokens[SPLITS[split]] += len(ids) + piece.starts
-                if piece.ends:
-                    writer.end_document()
+        for piece, ids in _encoded(_batches(_pieces(plan, files, held_out, counts, tally, of_files)), tokenizer):
+            split, key, digest, place, *numbers = piece.record
+            if piece.starts:
+                writer.open_document((split, key, digest, first + place, *numbers))
+            writer.add(np.asarray(ids, np.uint32))
+            tokens[SPLITS[split]] += len(ids) + piece.starts
+            if piece.ends:
+                writer.end_document()
         runs = writer.close()
     except BaseException:
         writer.abandon()
@@ -66,6 +66,13 @@ def encode_unit(
         "runs": runs,
         "of_files": of_files,  # documents, bytes of text
     }
+
+
+def _encoded(batches: Iterator[list[_Piece]], tokenizer: TextTokenizer) -> Iterator[tuple[_Piece, list[int]]]:
+    kept, sent = tee(batches)
+    ids_of = tokenizer.encode_batches([piece.text for piece in batch] for batch in sent)
+    for batch, ids in zip(kept, ids_of, strict=True):
+        yield from zip(batch, ids, strict=True)
 
 
 def _pieces(
