@@ -163,6 +163,7 @@ def test_the_best_of_a_cell_is_what_solved_it() -> None:
     assert best({}, cell) is None
 
 
+@pytest.mark.long
 def test_a_rule_and_the_rival_are_trained_and_told(recipe: Recipe, tmp_path: Path) -> None:
     """Real trainings in processes of their own; sent again, nothing is trained; other settings are refused."""
     folder, wanted, told = tmp_path / "out", [cells(recipe)[0], cells(recipe)[-1]], []
@@ -186,6 +187,7 @@ def test_a_rule_and_the_rival_are_trained_and_told(recipe: Recipe, tmp_path: Pat
         load_results(folder, recipe.model_copy(update={"tested_episodes": 6}))
 
 
+@pytest.mark.long
 def test_training_stops_when_it_is_solved(recipe: Recipe, tmp_path: Path) -> None:
     easy = recipe.model_copy(update={"solved_accuracy": 0.2, "train": recipe.train.model_copy(update={"steps": 50})})
     results = run_memory(easy, tmp_path, cells(easy)[:1], jobs=1, most=None, told=lambda *_: None)

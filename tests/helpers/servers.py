@@ -254,7 +254,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     command = [weed, f"-logdir={folder}", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-s3"]
     command += [f"-{name}={port}" for name, port in ports.items()]
     command += [
-        "-volume.max=20",
+        "-volume.max=100",
         "-master.volumeSizeLimitMB=64",
         "-s3.iam=false",
         "-s3.port.iceberg=0",
