@@ -131,7 +131,8 @@ def draw_lengths(inspected: dict[str, Any]) -> "Figure":
     edges = [each["from"] for each in bins]
     axes.set_xticks(range(len(bins)), [f"{edge >> 10}Ki" if edge >= 1024 else str(edge) for edge in edges])
     axes.set_xlabel("tokens of a document, from; each bar up to the next")
-    axes.set_title(f"documents, of {inspected['shards_read']} shards", loc="left", fontsize=10)
+    shards = f"{inspected['shards_read']} of {inspected['splits']['train']['shards']}"
+    axes.set_title(f"documents in {shards} training shards", loc="left", fontsize=10)
     axes.grid(axis="y", color="#e3e7ec", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
