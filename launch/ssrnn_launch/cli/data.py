@@ -234,6 +234,9 @@ def _show(found: dict) -> None:
     lengths = [
         [f"{each['from']:,} – {each['below'] - 1:,}", f"{each['documents']:,}"] for each in found["length_histogram"]
     ]
-    output.table(["tokens of a document", f"documents in {found['shards_read']} of {found['splits']['train']['shards']} shards"], lengths)
+    output.table(
+        ["tokens of a document", f"documents in {found['shards_read']} of {found['splits']['train']['shards']} shards"],
+        lengths,
+    )
     for document in found["documents"]:
         output.say(f"{document['shard']}: {document['head'][:100]!r}")
