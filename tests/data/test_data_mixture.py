@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ssrnn_data import DataError
 from ssrnn_data.mixture.lanes import NONE, LanePlan, LaneState
 from ssrnn_data.mixture.position import MixtureIdentity, from_position, to_position
-from ssrnn_data.mixture.shares import Knots, Shares, allocate, as_knots, error_bound
+from ssrnn_data.mixture.shares import Division, Knots, Shares, allocate, as_knots, error_bound
 
 numbers = st.one_of(st.sampled_from([0.0, 1e-9, 1.0, 1e9]), st.floats(0, 10))
 
@@ -64,13 +64,15 @@ def test_windows_are_the_same_however_they_are_asked_for(
     weights: tuple[Knots, ...], since: int, cuts: list[int]
 ) -> None:
     shares = Shares.of(weights, 16)
-    counts_S, at, parts = np.zeros(len(weights), np.int64), since, []
+    counts_S, at, parts, division = np.zeros(len(weights), np.int64), since, [], Division(shares)
     for windows in cuts:
         parts.append(allocate(shares, since, counts_S, at, windows))
+        assert division.next(since, counts_S, at, windows).tolist() == parts[-1].tolist()
         counts_S = counts_S + np.bincount(parts[-1], minlength=len(weights))
         at += windows
     whole = allocate(shares, since, np.zeros(len(weights), np.int64), since, sum(cuts))
     assert np.concatenate(parts).tolist() == whole.tolist()
+    assert division.next(since, np.zeros(len(weights), np.int64), since, cuts[0]).tolist() == parts[0].tolist()
 
 
 @settings(max_examples=60, deadline=None)

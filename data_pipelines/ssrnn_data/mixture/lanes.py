@@ -7,10 +7,11 @@ from bisect import insort
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from ssrnn_data.mixture.shares import Shares, allocate
+from ssrnn_data.mixture.shares import Division, Shares
 
 Work = tuple[int, int, int]  # source, epoch, window
 NONE = -1  # the window of a lane between two segments, the source of a lane before its first
@@ -88,7 +89,7 @@ class LanePlan:
     def step(self, state: LaneState) -> tuple[Turn, LaneState]:
         """What is read next, and the state after it."""
         lanes, after = len(state.sources_L), deepcopy(state)
-        given = allocate(self.shares, state.since, state.given_S, state.at, lanes)
+        given = self._division.next(state.since, state.given_S, state.at, lanes)
         wanted_S = np.bincount(given, minlength=self.shares.sources)
         _hand_over(after, wanted_S)
         begins_L = after.windows_L == NONE
@@ -103,6 +104,10 @@ class LanePlan:
         after.windows_L[ended_L] = NONE
         after.epochs_L[ended_L] = 0
         return turn, after
+
+    @cached_property
+    def _division(self) -> Division:
+        return Division(self.shares)
 
     def windows_read(self, state: LaneState) -> list[int]:
         """Windows read so far, by source: those taken, less what is still to be read of them."""

@@ -15,6 +15,7 @@ from ssrnn_data.errors import data_error
 
 Weight = float | Sequence[Sequence[float]]
 Knots = tuple[tuple[int, float], ...]
+_CALLS_AHEAD = 16
 _NEVER = float(1 << 50)  # in windows or tokens: later than any run goes, and exact as a float
 
 
@@ -138,6 +139,24 @@ def allocate(shares: Shares, since: int, counts_S: np.ndarray, at: int, windows:
         deadline_N = np.floor(shares.when(source, next_N + 1 - theta)) + 1
         keys.append(np.minimum(deadline_N, _NEVER).astype(np.int64) * sources + source)
     return _earliest_deadline_first(np.concatenate(released), np.concatenate(keys), at, windows) % sources
+
+
+class Division:
+    """allocate(), worked out for several calls at once where they follow one another: most of its cost is by call."""
+
+    def __init__(self, shares: Shares) -> None:
+        self.shares = shares
+        self._next: tuple[int, int, bytes] | None = None
+        self._ahead = np.empty(0, np.int64)
+
+    def next(self, since: int, counts_S: np.ndarray, at: int, windows: int) -> np.ndarray:
+        """What allocate() gives."""
+        if self._next != (since, at, counts_S.tobytes()) or len(self._ahead) < windows:
+            self._ahead = allocate(self.shares, since, counts_S, at, windows * _CALLS_AHEAD)
+        taken, self._ahead = self._ahead[:windows], self._ahead[windows:]
+        after_S = counts_S + np.bincount(taken, minlength=self.shares.sources)
+        self._next = (since, at + windows, after_S.tobytes())
+        return taken
 
 
 def _earliest_deadline_first(released_N: np.ndarray, keys_N: np.ndarray, at: int, windows: int) -> np.ndarray:
