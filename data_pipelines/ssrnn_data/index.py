@@ -119,9 +119,11 @@ class CorpusIndex(_Entry):
         place, name = place_of(path, cache, INDEX_FILE)
         file = place.where(name)
         try:
-            raw = json.loads(place.read(name))
+            content = place.read(name)
         except OSError as error:
             raise data_error(file, f"no index there ({error.strerror})", _BUILD_IT) from None
+        try:
+            raw = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise data_error(file, f"not JSON ({error})", _BUILD_IT) from None
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:

@@ -1,8 +1,9 @@
-"""What is tried again when a store fails, when, and what is said in the end. Pure but for the wait itself.
+"""What is tried again when a store fails, when, and what is said in the end. Pure but for the wait and its warning.
 
 A cut connection, a stall, a short or wrong answer, HTTP 429 and 5xx are tried again; 403, 404 and a bad URL are not.
 """
 
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from ssrnn_data.errors import DataError, data_error
 from ssrnn_data.remote.urls import shown
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 Verdict = Literal["again", "final", "foreign"]
 _AGAIN_STATUSES = frozenset({408, 425, 429})
 _FINAL_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError)
@@ -116,13 +118,15 @@ def with_retries(url: str, retry: Retry, attempt: Callable[[], T], sleep: Callab
         try:
             return attempt()
         except Exception as error:
-            verdict = judge(error)
+            verdict, said = judge(error), reason(error)
             if verdict == "foreign":
                 raise
             if verdict == "final":
-                raise data_error(shown(url), f"can't be read ({reason(error)})", _advice(error)) from error
+                raise data_error(shown(url), f"can't be read ({said})", _advice(error)) from error
             if number == retry.attempts:
-                came = f"{number} attempts failed, the last one so: {reason(error)}"
+                came = f"{number} attempts failed, the last one so: {said}"
                 raise data_error(shown(url), came, "a store that answers is needed; try again later") from error
-        sleep(wait_seconds(retry, number + 1, random.random()))
+        wait = wait_seconds(retry, number + 1, random.random())
+        _log.warning("%s: %s; attempt %d of %d in %.1f s", shown(url), said, number + 1, retry.attempts, wait)
+        sleep(wait)
     raise AssertionError("unreachable: attempts is at least 1")
