@@ -17,6 +17,7 @@ from ssrnn_data.building.work_folder import WorkFolder
 from ssrnn_data.building.workers import open_workers
 from ssrnn_data.documents import OnInvalid
 from ssrnn_data.errors import DataError, data_error
+from ssrnn_data.files import whole_file
 from ssrnn_data.index import INDEX_FILE, TOKENIZER_FILE, CorpusIndex, Counts, ShardEntry, SplitEntry, is_index
 from ssrnn_data.lanes import check_counts
 from ssrnn_data.plan import BuildPlan
@@ -108,7 +109,8 @@ def build_corpus(
             stages = Stages(plan, files, units, work, workers, progress or (lambda stage, done, total: None))
             stages.look_at_held_out(will_train=given is None)
             chosen = given or stages.trained_tokenizer()
-            chosen.save(work.tokenizer)
+            with whole_file(work.tokenizer) as out:
+                out.write(chosen.serialized.encode("utf-8"))
             stages.encode()
             shards = stages.gather()
         chosen.save(new / TOKENIZER_FILE)

@@ -266,6 +266,7 @@ def load_tokenizer(index: CorpusIndex | str | Path) -> TextTokenizer:
 def is_index(file: Path) -> bool:
     """Whether a file was once an index of ours, damaged or not."""
     try:
-        return f'"{FORMAT}"'.encode() in file.read_bytes()[:4096]
+        with file.open("rb") as stream:
+            return f'"{FORMAT}"'.encode() in stream.read(4096)
     except OSError:
         return False

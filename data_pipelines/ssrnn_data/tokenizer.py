@@ -5,7 +5,6 @@ Every id stands for known bytes, so decoding is joining bytes; only what a model
 
 import codecs
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -139,9 +138,7 @@ class TextTokenizer:
 
     def save(self, path: Path) -> None:
         """Writes tokenizer.json, byte for byte what sha256 is of."""
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-        unfinished.write_bytes(self.serialized.encode("utf-8"))
-        unfinished.rename(path)
+        path.write_bytes(self.serialized.encode("utf-8"))
 
     def _ids(self, piece: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(piece, add_special_tokens=False).ids

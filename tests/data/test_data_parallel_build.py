@@ -182,7 +182,7 @@ def test_runs_give_back_every_document_in_order(documents: list[tuple[int, int, 
         stem = Path(folder) / "unit"
         writer = RunWriter(stem, "uint16", run_tokens)
         for number, (split, key, tokens) in enumerate(documents):
-            writer.open_document((split, key, (number, 0, 0, 0), 0, number, tokens))
+            writer.open_document((split, key, (number, 0, 0, 0), 0, number))
             for start in range(0, tokens, 7):
                 writer.add(np.arange(start, min(start + 7, tokens)) + 100 * number)
             writer.end_document()

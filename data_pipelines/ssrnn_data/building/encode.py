@@ -48,9 +48,9 @@ def encode_unit(
     writer = RunWriter(work.parts / part, choose_dtype(tokenizer.vocab_size))
     try:
         for piece, ids in _encoded(_batches(_pieces(plan, files, held_out, counts, tally, of_files)), tokenizer):
-            split, key, digest, place, *numbers = piece.record
+            split, key, digest, place, number = piece.record
             if piece.starts:
-                writer.open_document((split, key, digest, first + place, *numbers))
+                writer.open_document((split, key, digest, first + place, number))
             writer.add(np.asarray(ids, np.uint32))
             tokens[SPLITS[split]] += len(ids) + piece.starts
             if piece.ends:
@@ -93,7 +93,7 @@ def _pieces(
             if not plan.deduplicate:  # equal documents must not end up side by side
                 key = order_key(document.digest + f"{file.name}:{number}".encode(), plan.seed)
             digest = tuple(np.frombuffer(document.digest, "<u8").tolist())
-            record = (SPLITS.index(split), key, digest, place, number, document.text_bytes)
+            record = (SPLITS.index(split), key, digest, place, number)
             yield from _marked(document.pieces(), record)
 
 

@@ -46,7 +46,6 @@ def gather_bucket(
         "shards": [shard.model_dump(mode="json") for shard in shards],
         "duplicates": {
             "documents": len(dropped),
-            "text_bytes": int(dropped["text_bytes"].sum()),
             "first": first,
         },
     }

@@ -3,7 +3,6 @@
 Mapped, so that neither making nor asking takes memory by their number.
 """
 
-import os
 import shutil
 from collections.abc import Iterable
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from ssrnn_data.building.work_folder import WorkFolder
+from ssrnn_data.files import whole_file
 
 _DIGEST = np.dtype("S32")  # compares as bytes do
 
@@ -40,13 +40,12 @@ def held_out_file(work: WorkFolder) -> Path:
 
 def sort_held_out(work: WorkFolder, parts: Iterable[Path]) -> None:
     """Makes the file of a build from those of its units."""
-    unfinished = work.path / f"held_out.{os.getpid()}"
-    with unfinished.open("wb") as out:
+    with whole_file(held_out_file(work)) as out:
         for part in parts:
             with part.open("rb") as stream:
                 shutil.copyfileobj(stream, out)
-    _mapped(unfinished, "r+").sort()
-    unfinished.rename(held_out_file(work))
+        out.flush()
+        _mapped(Path(out.name), "r+").sort()
 
 
 def _mapped(path: Path, mode: Literal["r", "r+"]) -> np.ndarray:

@@ -3,12 +3,13 @@
 A run is two files: `.docs.npy`, a record a document, sorted by split and key, and `.ids`, their ids in that order.
 """
 
-import os
 from bisect import bisect_left
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+
+from ssrnn_data.files import finish, open_unfinished, whole_file
 
 RUN_TOKENS = 8 << 20
 DOCUMENT = np.dtype(
@@ -18,7 +19,6 @@ DOCUMENT = np.dtype(
         ("digest", "<u8", (4,)),
         ("file", "<u4"),
         ("number", "<u8"),
-        ("text_bytes", "<u8"),
         ("start", "<u8"),  # in ids
         ("tokens", "<u8"),  # without <|endoftext|>
     ]
@@ -44,11 +44,11 @@ class RunWriter:
         self._open: tuple[Any, ...] = ()
         self._pieces: list[np.ndarray] = []
         self._open_tokens = 0
-        self._long: Any = None  # the file of a document that is a run of its own
+        self._long: BinaryIO | None = None  # the file of a document that is a run of its own
         self.runs: list[int] = []  # documents in each
 
     def open_document(self, record: tuple[Any, ...]) -> None:
-        """record: (split, key, digest as four numbers, file, number, text_bytes)."""
+        """record: (split, key, digest as four numbers, file, number)."""
         self._open, self._pieces, self._open_tokens = record, [], 0
 
     def add(self, ids: np.ndarray) -> None:
@@ -59,7 +59,7 @@ class RunWriter:
             return
         if self._long is None:
             self._flush()
-            self._long = self._unfinished("ids").open("wb")
+            self._long = open_unfinished(self._files()[1])
             for piece in self._pieces:
                 self._long.write(piece.tobytes())
             self._pieces = []
@@ -69,9 +69,9 @@ class RunWriter:
         """The open document is whole."""
         record = (*self._open, self._tokens, self._open_tokens)
         if self._long is not None:
-            self._finish_ids(self._long)
+            finish(self._long, self._files()[1])
             self._long = None
-            self._finish_documents(np.array([(*self._open, 0, self._open_tokens)], DOCUMENT))
+            self._write_documents(np.array([(*self._open, 0, self._open_tokens)], DOCUMENT))
             return
         self._documents.append(record)
         self._ids += self._pieces
@@ -96,30 +96,20 @@ class RunWriter:
         ids = np.concatenate(self._ids) if self._ids else np.empty(0, self._dtype)
         self._documents, self._ids, self._tokens = [], [], 0
         order = document_order(documents)
-        with self._unfinished("ids").open("wb") as out:
+        with whole_file(self._files()[1]) as out:
             for place in order:
                 start = int(documents["start"][place])
                 out.write(ids[start : start + int(documents["tokens"][place])].data)
-            self._finish_ids(out)
         documents = documents[order]
         documents["start"] = np.concatenate([[0], np.cumsum(documents["tokens"])[:-1]])
-        self._finish_documents(documents)
+        self._write_documents(documents)
 
-    def _unfinished(self, kind: str) -> Path:
-        return Path(f"{self._stem}.{kind}.{os.getpid()}")
+    def _files(self) -> tuple[Path, Path]:
+        return run_files(self._stem, len(self.runs))
 
-    def _finish_ids(self, out: Any) -> None:
-        out.flush()
-        os.fsync(out.fileno())
-        out.close()
-        self._unfinished("ids").rename(run_files(self._stem, len(self.runs))[1])
-
-    def _finish_documents(self, documents: np.ndarray) -> None:
-        with self._unfinished("docs").open("wb") as out:
+    def _write_documents(self, documents: np.ndarray) -> None:
+        with whole_file(self._files()[0]) as out:
             np.save(out, documents)
-            out.flush()
-            os.fsync(out.fileno())
-        self._unfinished("docs").rename(run_files(self._stem, len(self.runs))[0])
         self.runs.append(len(documents))
 
 

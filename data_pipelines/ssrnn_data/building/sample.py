@@ -4,17 +4,16 @@ The sample is all training text, or pieces that each document's hash picks, up t
 """
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ssrnn_data.building.held_out import HeldOut
 from ssrnn_data.building.splits import split_documents
 from ssrnn_data.building.work_folder import WorkFolder
 from ssrnn_data.cutting import shorten_words
 from ssrnn_data.documents import Document, Tally
+from ssrnn_data.files import whole_file
 from ssrnn_data.plan import BuildPlan
 from ssrnn_data.sources import SourceFile
 from ssrnn_data.split import SplitCounts, uniform
@@ -39,8 +38,8 @@ def look_at(
     """
     counts, tally, taken = SplitCounts(), Tally(), 0
     with (
-        _whole(sample_file(work, part)) as out,
-        _whole(digests_file(work, part)) as digests,
+        whole_file(sample_file(work, part)) as out,
+        whole_file(digests_file(work, part)) as digests,
     ):
         for file in files:
             for _, document, split in split_documents(plan, file, counts, tally, held_out):
@@ -53,17 +52,6 @@ def look_at(
                         if taken >= quota_bytes:
                             break
     return {"counts": counts.to_dict(), "tally": tally.to_dict()}
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that is there, and on the disk, when the block ends without an error."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    with unfinished.open("wb") as out:
-        yield out
-        out.flush()
-        os.fsync(out.fileno())
-    unfinished.rename(path)
 
 
 def _picked(document: Document, seed: int, fraction: float) -> Iterator[str]:

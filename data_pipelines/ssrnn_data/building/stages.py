@@ -3,13 +3,12 @@
 Sources of valid and test are looked at first: what they hold is left out of the rest.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
+from ssrnn_data.background import in_background
 from ssrnn_data.building.held_out import sort_held_out
 from ssrnn_data.building.sample import digests_file, sample_file, sampled_words
 from ssrnn_data.building.tasks import Task, encode_task, gather_task, look_task
@@ -50,6 +49,7 @@ class Stages:
         self._others = [place for place, unit in enumerate(units) if files[unit.start].split is None]
         self._looked: list[dict[str, Any]] = []
         self._tokens: dict[Split, int] = {}
+        self._counts = SplitCounts()
         self.tally = Tally()
         self.of_files: list[list[int]] = []
         self.duplicates: list[dict[str, Any]] = []
@@ -79,7 +79,8 @@ class Stages:
                 self._report("tokenizer", min(done, total - 1), total)
                 yield word
 
-        tokenizer = _interruptibly(lambda: train_tokenizer(words(), self._plan.vocab_size))
+        training = in_background(lambda: train_tokenizer(words(), self._plan.vocab_size), "ssrnn-tokenizer")
+        tokenizer = training.result()  # in this thread, Ctrl-C would wait for its end
         self._report("tokenizer", total, total)
         return tokenizer
 
@@ -154,17 +155,3 @@ class Stages:
             raise data_error(", ".join(plan.sources), came, "texts that valid_sources and test_sources lack are needed")
         drawn = {split: 0 if own.get(split) else count for split, count in documents.items()}
         replace(self._counts, documents=drawn).check(plan.holdout, plan.test)
-
-
-def _interruptibly(train: Callable[[], TextTokenizer]) -> TextTokenizer:
-    """What it gives, from a thread of its own: in this one, Ctrl-C would wait for its end."""
-    future: Future[TextTokenizer] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(train())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future.result()

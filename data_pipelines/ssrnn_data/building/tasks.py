@@ -72,6 +72,14 @@ class Tasks:
         return TextTokenizer.from_file(self._work.tokenizer)
 
     @cached_property
+    def _quotas(self) -> list[int]:
+        return sample_quotas(self._files, self._units, SAMPLE_BYTES)
+
+    @cached_property
+    def _sampled_fraction(self) -> float:
+        return min(1.0, SAMPLE_BYTES / max(1, sampled_bytes(self._files)))
+
+    @cached_property
     def _runs(self) -> list[RunReader]:
         parts = [encode_task(unit)["part"] for unit in range(len(self._units))]
         counts = [len((self._work.result(part) or {"runs": []})["runs"]) for part in parts]
@@ -88,9 +96,8 @@ class Tasks:
 
     def _look(self, task: Task) -> dict[str, Any]:
         files = [self._files[place] for place in self._units[task["unit"]]]
-        quota = sample_quotas(self._files, self._units, SAMPLE_BYTES)[task["unit"]]
-        fraction = min(1.0, SAMPLE_BYTES / max(1, sampled_bytes(self._files)))
-        return look_at(self._plan, files, self._held_out, self._work, task["part"], quota, fraction)
+        quota = self._quotas[task["unit"]]
+        return look_at(self._plan, files, self._held_out, self._work, task["part"], quota, self._sampled_fraction)
 
     def _encode(self, task: Task) -> dict[str, Any]:
         unit = self._units[task["unit"]]

@@ -4,10 +4,11 @@ A part's result is written last and whole: where it is, the part is done. Effect
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ssrnn_data.files import whole_file
 
 _JOB, _PARTS, _SHARDS, _TOKENIZER = "job.json", "parts", "shards", "tokenizer.json"
 
@@ -62,10 +63,6 @@ class WorkFolder:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Writes a file that is there whole or not at all, whatever kills the process or the machine."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    with unfinished.open("w", encoding="ascii") as stream:
-        json.dump(value, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    unfinished.rename(path)
+    """Writes a whole file."""
+    with whole_file(path) as out:
+        out.write(json.dumps(value).encode("ascii"))

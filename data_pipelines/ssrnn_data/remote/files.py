@@ -7,10 +7,10 @@ import functools
 import io
 import os
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, BinaryIO
 
+from ssrnn_data.background import in_background
 from ssrnn_data.errors import data_error
 from ssrnn_data.remote.http_store import HttpStore
 from ssrnn_data.remote.retry import Retry, with_retries
@@ -192,7 +192,8 @@ class _Blocks:
         if number == self._next:
             for later in range(number + 1, min(number + 1 + self._ahead, self.count)):
                 if later not in self._coming:
-                    self._coming[later] = _in_background(functools.partial(self._read, later, self._stopped))
+                    read = functools.partial(self._read, later, self._stopped)
+                    self._coming[later] = in_background(read, "ssrnn-read-ahead")
         self._next = number + 1
         coming = self._coming.pop(number, None)
         block = coming.result() if coming else self._read(number, self._stopped)
@@ -215,17 +216,3 @@ class _Blocks:
                 raise _Stopped
 
         return with_retries(file.url, self._retry, lambda: self._store.read(file.url, start, stop, file), wait)
-
-
-def _in_background(call: Callable[[], bytes]) -> "Future[bytes]":
-    """Calls it in a thread that doesn't keep the interpreter from ending, as a pool's would."""
-    future: Future[bytes] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True, name="ssrnn-read-ahead").start()
-    return future
