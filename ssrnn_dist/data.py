@@ -5,7 +5,7 @@ Reads indexes; torch is imported where a stream is opened, so that a config can 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ssrnn_data import CacheOptions, CorpusIndex, MixtureSource
+from ssrnn_data import CacheOptions, CorpusIndex, MixtureSource, load_tokenizer
 from ssrnn_data.mixture.shares import Shares
 from ssrnn_data.mixture.sources import OpenedSource, open_sources
 from ssrnn_dist.config.run import RunConfig
@@ -29,9 +29,11 @@ def mixture_of(data: DataSection) -> list[MixtureSource]:
 def open_corpora(config: RunConfig) -> list[OpenedSource]:
     """The corpora of a run: named, opened, and checked to go together, weights and all.
 
-    Raises DataError for what is missing, for tokenizers that differ, equal names, weights that are all 0 at once."""
+    Raises DataError for what is missing, for tokenizers that differ or aren't what an index says, equal names, weights
+    that are all 0 at once."""
     length = config.train.sequence_length
     opened = open_sources(mixture_of(config.data), "train", length)
+    load_tokenizer(opened[0].index)  # all have the same
     Shares.of([source.weight for source in opened], length)
     return opened
 

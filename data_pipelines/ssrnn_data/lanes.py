@@ -19,6 +19,12 @@ def check_counts(**numbers: int) -> None:
             raise data_error(name, f"{number!r} came", "a positive integer is allowed")
 
 
+def check_seed(seed: int) -> None:
+    """Raises DataError for what is no integer of 0 or more."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise data_error("seed", f"{seed!r} came", "an integer of 0 or more is allowed")
+
+
 def check_rank(rank: int, world_size: int) -> None:
     """Raises DataError unless 0 <= rank < world_size."""
     check_counts(world_size=world_size)

@@ -3,19 +3,28 @@
 Shapes: B this rank's lanes, T tokens a window. The only file of the package that imports torch.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 
 from ssrnn_data.bad_samples import BadSamples, OnBadSample, check_policy
-from ssrnn_data.errors import DataError, data_error
+from ssrnn_data.errors import DataError
 from ssrnn_data.index import CorpusIndex, as_index
-from ssrnn_data.lanes import ShardSequence, check_counts, deal_lanes, lane_offset, shard_order, windows_per_epoch
+from ssrnn_data.lanes import (
+    ShardSequence,
+    check_counts,
+    check_seed,
+    deal_lanes,
+    lane_offset,
+    shard_order,
+    windows_per_epoch,
+)
 from ssrnn_data.position import Position
 from ssrnn_data.reader import Ahead, TokenReader, allow_open_files
 from ssrnn_data.shards import BAD_TOKEN
@@ -27,7 +36,8 @@ IGNORED_TARGET = -100  # torch's own default: a position whose target does not c
 class Batch:
     """One window of every lane of a rank.
 
-    tokens_BT, targets_BT: int64; a target is the token after, -100 where there is none (only in evaluation).
+    tokens_BT, targets_BT: int64; a target is the token after, -100 where there is none (in evaluation, at an end) or
+    where that or the token itself could not be read.
     reset_BT: bool, true where nothing may flow in from the step before: a document's or a lane's start.
     lane_ids_B: int64, which of all lanes each row is.
     """
@@ -59,12 +69,45 @@ class Batch:
         )
 
 
-class TokenStream:
+class LaneStream(ABC):
+    """A training stream is its own iterator, and can be closed at any time: iterating goes on from position()."""
+
+    @abstractmethod
+    def position(self) -> dict[str, Any]:
+        """Of the next batch not yet handed out: JSON-able, the same on every rank, good for any world_size."""
+
+    @abstractmethod
+    def epochs(self) -> dict[str, float]:
+        """How often each corpus was read so far on all ranks, by its name."""
+
+    @abstractmethod
+    def __next__(self) -> Batch:
+        """The next batch. DataError for a bad shard, and it stays before it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes all files; iterating goes on from position() and opens them again."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.close()
+
+
+class TokenStream(LaneStream):
     """Iterates over this rank's batches; every rank of a world ends at the same step.
 
     Each epoch reads the split's N tokens, its shards in an order of (seed, epoch). With W = (N - 1) // (L T), lane l
     covers tokens [l W T, (l + 1) W T): window w of a lane follows window w - 1 without a gap, so state can be carried.
-    It is its own iterator: an interrupted loop goes on where it was, and position() says where that is.
+    An interrupted loop goes on where it was, and position() says where that is.
     """
 
     def __init__(
@@ -97,8 +140,7 @@ class TokenStream:
         self.sequence_length = sequence_length
         if epochs is not None:
             check_counts(epochs=epochs)
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise data_error("seed", f"{seed!r} came", "an integer of 0 or more is allowed")
+        check_seed(seed)
         check_policy(on_bad_sample, max_bad_fraction)
         self.bad = BadSamples(self._split.tokens, max_bad_fraction)
         self._on_bad = self.bad if on_bad_sample == "skip" else None
@@ -109,15 +151,11 @@ class TokenStream:
         self._ahead = Ahead(len(self.lanes), sequence_length, self._index.dtype if self._on_bad is None else "int64")
 
     def position(self) -> dict[str, Any]:
-        """Of the next batch not yet handed out: JSON-able, the same on every rank, good for any world_size."""
         return self._position.to_dict()
 
     def epochs(self) -> dict[str, float]:
-        """How often the corpus was read so far on all ranks, by its name: 1 where its first epoch ends."""
+        """1 where the first epoch ends."""
         return {self._index.title: self._position.epoch + self._position.window / self.windows_per_epoch}
-
-    def __iter__(self) -> "TokenStream":
-        return self
 
     def __next__(self) -> Batch:
         """The next batch. StopIteration after the last epoch; DataError for a bad shard, and it stays before it."""
@@ -168,18 +206,7 @@ class TokenStream:
             self._readers.append(TokenReader(self._index, self._split, sequence, offset, self._on_bad))
 
     def close(self) -> None:
-        """Closes all files; iterating goes on from position() and opens them again."""
         for reader in self._readers:
             reader.close()
         self._readers = []
         self._ahead.drop()
-
-    def __enter__(self) -> "TokenStream":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        with suppress(Exception):
-            self.close()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from damage import edit
 from worlds import ROOT, rank_environment, train_many
 
 from ssrnn_data import CorpusIndex, DataError, build_corpus
@@ -270,3 +271,12 @@ def test_any_folders_name_becomes_a_metric_that_mlflow_takes(name: str) -> None:
     assert value == 0.5
     assert len(key) <= 250
     _validate_metric_name(key)
+
+
+def test_an_index_that_its_tokenizer_contradicts_is_not_trained_on(tmp_path: Path, corpus: Path) -> None:
+    changed = shutil.copytree(corpus, tmp_path / "changed")
+    edit(changed, lambda raw: raw.update(vocab_size=9_000))
+    with pytest.raises(DataError, match="vocab_size and end_of_text are 9,000 and 0; its tokenizer's are"):
+        open_corpora(config(tmp_path, index=str(changed)))
+    with pytest.raises(DataError, match="one tokenizer for all is allowed"):
+        open_corpora(config(tmp_path, [{"index": str(corpus)}, {"index": str(changed)}]))

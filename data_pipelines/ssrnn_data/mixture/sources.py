@@ -70,9 +70,9 @@ def _open(source: MixtureSource, split: str, sequence_length: int) -> OpenedSour
     return OpenedSource(name, index, entry, as_knots(source.weight, name), windows)
 
 
-def _vocabulary(index: CorpusIndex) -> tuple[str, int]:
-    return index.tokenizer.sha256, index.end_of_text
+def _vocabulary(index: CorpusIndex) -> tuple[str, int, int]:
+    return index.tokenizer.sha256, index.end_of_text, index.vocab_size
 
 
 def _said(index: CorpusIndex) -> str:
-    return f"{index.tokenizer.sha256[:12]}… (<|endoftext|> is {index.end_of_text})"
+    return f"{index.tokenizer.sha256[:12]}… ({index.vocab_size:,} ids, <|endoftext|> is {index.end_of_text})"

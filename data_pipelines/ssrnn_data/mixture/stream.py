@@ -4,32 +4,29 @@ Shapes: B this rank's lanes, T tokens a window.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from ssrnn_data.bad_samples import BadSamples, OnBadSample, check_policy
-from ssrnn_data.errors import data_error
-from ssrnn_data.lanes import ShardSequence, check_counts, deal_lanes, shard_order
+from ssrnn_data.lanes import ShardSequence, check_counts, check_seed, deal_lanes, shard_order
 from ssrnn_data.mixture.lanes import LanePlan, LaneState, Turn, Work
 from ssrnn_data.mixture.position import MixtureIdentity, from_position, to_position
 from ssrnn_data.mixture.shares import Shares
 from ssrnn_data.mixture.sources import MixtureSource, open_sources
 from ssrnn_data.reader import TokenReader, allow_open_files
-from ssrnn_data.stream import Batch
+from ssrnn_data.stream import Batch, LaneStream
 
 SEGMENT_WINDOWS = 64
 
 
-class MixtureStream:
+class MixtureStream(LaneStream):
     """Iterates without end over this rank's batches, each a window of every lane.
 
     Every window of a lane is of one source, and at any window no source is a whole window away from its share of all
     windows. A lane reads segment_windows windows without a gap, then goes on elsewhere: there, and where it takes over
     what another lane left, reset is true. Each token of a source's epoch is read once, but for at most a window at
     its end, others each time as its shards come in an order of (seed, source, epoch).
-    It is its own iterator, as TokenStream is.
     """
 
     def __init__(
@@ -56,8 +53,7 @@ class MixtureStream:
         position of another mixture, split, seed or shape.
         """
         check_counts(lanes=lanes, segment_windows=segment_windows)
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise data_error("seed", f"{seed!r} came", "an integer of 0 or more is allowed")
+        check_seed(seed)
         check_policy(on_bad_sample, max_bad_fraction)
         self._sources = open_sources(sources, split, sequence_length)
         self.lanes = deal_lanes(lanes, world_size, rank)
@@ -76,7 +72,6 @@ class MixtureStream:
         self._readers: dict[Work, _Reader] = {}
 
     def position(self) -> dict[str, Any]:
-        """Of the next batch not yet handed out: JSON-able, the same on every rank, good for any world_size."""
         return to_position(self._identity, self._state)
 
     def counts(self) -> dict[str, int]:
@@ -85,15 +80,11 @@ class MixtureStream:
         return dict(zip(names, self._plan.windows_read(self._state), strict=True))
 
     def epochs(self) -> dict[str, float]:
-        """How often each source was read so far on all ranks: its windows over those of an epoch."""
+        """A source's windows over those of an epoch."""
         counts = self.counts()
         return {source.name: counts[source.name] / source.epoch_windows for source in self._sources}
 
-    def __iter__(self) -> "MixtureStream":
-        return self
-
     def __next__(self) -> Batch:
-        """The next batch. DataError for a bad shard, and it stays before it."""
         turn, after = self._plan.step(self._state)
         try:
             row = self._read(turn)
@@ -134,20 +125,9 @@ class MixtureStream:
             self._readers.pop(work).close()
 
     def close(self) -> None:
-        """Closes all files; iterating goes on from position() and opens them again."""
         for reader in self._readers.values():
             reader.close()
         self._readers = {}
-
-    def __enter__(self) -> "MixtureStream":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        with suppress(Exception):
-            self.close()
 
 
 class _Reader:

@@ -1,43 +1,24 @@
 """litdata's reader of tokens: its TokensLoader with blocks of a window, shuffled. Imports `litdata`."""
 
-from collections.abc import Iterator
 from importlib import import_module, metadata
 from typing import Any
 
 import numpy as np
-import torch
 
-from ssrnn_dist.bench.data.tasks.readers import Reading, collated
+from ssrnn_dist.bench.data.tasks.readers import LoaderReader, Reading, loader_options
 
 WINDOWS_PER_CHUNK = 8192
 _litdata: Any = import_module("litdata")
 
 
-class _Litdata:
-    def __init__(self, reading: Reading) -> None:
-        windows = _litdata.StreamingDataset(
-            reading.folder,
-            item_loader=_litdata.TokensLoader(block_size=reading.sequence_length),
-            shuffle=True,
-            drop_last=True,  # what it wants of several ranks
-        )
-        self._loader: Any = _litdata.StreamingDataLoader(
-            windows,
-            batch_size=reading.rank_lanes,
-            num_workers=reading.loader_processes,
-            persistent_workers=reading.loader_processes > 0,
-            collate_fn=collated,
-        )
-
-    def epoch(self) -> Iterator[torch.Tensor]:
-        return iter(self._loader)
-
-    def state(self) -> Any:
-        return self._loader.state_dict()
-
-
-def open_reader(reading: Reading) -> _Litdata:
-    return _Litdata(reading)
+def open_reader(reading: Reading) -> LoaderReader:
+    windows = _litdata.StreamingDataset(
+        reading.folder,
+        item_loader=_litdata.TokensLoader(block_size=reading.sequence_length),
+        shuffle=True,
+        drop_last=True,  # what it wants of several ranks
+    )
+    return LoaderReader(_litdata.StreamingDataLoader(windows, **loader_options(reading)))
 
 
 def write(windows_NT: np.ndarray, folder: str) -> None:

@@ -1,13 +1,11 @@
 """MosaicML Streaming's reader of packed windows: a fixed-size array a sample, shuffled. Imports `streaming`."""
 
-from collections.abc import Iterator
 from importlib import import_module, metadata
 from typing import Any
 
 import numpy as np
-import torch
 
-from ssrnn_dist.bench.data.tasks.readers import Reading, collated
+from ssrnn_dist.bench.data.tasks.readers import LoaderReader, Reading, loader_options
 
 _streaming: Any = import_module("streaming")
 
@@ -18,26 +16,9 @@ class _Windows(_streaming.StreamingDataset):
         return tokens
 
 
-class _Streaming:
-    def __init__(self, reading: Reading) -> None:
-        windows = _Windows(local=reading.folder, batch_size=reading.rank_lanes, shuffle=True)
-        self._loader: Any = _streaming.StreamingDataLoader(
-            windows,
-            batch_size=reading.rank_lanes,
-            num_workers=reading.loader_processes,
-            persistent_workers=reading.loader_processes > 0,
-            collate_fn=collated,
-        )
-
-    def epoch(self) -> Iterator[torch.Tensor]:
-        return iter(self._loader)
-
-    def state(self) -> Any:
-        return self._loader.state_dict()
-
-
-def open_reader(reading: Reading) -> _Streaming:
-    return _Streaming(reading)
+def open_reader(reading: Reading) -> LoaderReader:
+    windows = _Windows(local=reading.folder, batch_size=reading.rank_lanes, shuffle=True)
+    return LoaderReader(_streaming.StreamingDataLoader(windows, **loader_options(reading)))
 
 
 def write(windows_NT: np.ndarray, folder: str) -> None:

@@ -39,6 +39,29 @@ class Reader(Protocol):
         ...
 
 
+class LoaderReader:
+    """A peer's own data loader as a Reader: epoch after epoch of it, and its own state."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def epoch(self) -> Iterator[torch.Tensor]:
+        return iter(self._loader)
+
+    def state(self) -> Any:
+        return self._loader.state_dict()
+
+
+def loader_options(reading: Reading) -> dict[str, Any]:
+    """What every peer's loader is given."""
+    return {
+        "batch_size": reading.rank_lanes,
+        "num_workers": reading.loader_processes,
+        "persistent_workers": reading.loader_processes > 0,
+        "collate_fn": collated,
+    }
+
+
 def collated(rows: Sequence[np.ndarray]) -> torch.Tensor:
     """(B, T) int64 of B rows (T,): one stack and one conversion, the fastest that we found for the peers."""
     return torch.from_numpy(np.stack(rows).astype(np.int64))
