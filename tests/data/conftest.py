@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from servers import FaultyProxy, s3_environment, s3_server
+from servers import DATA, FaultyProxy, HttpServer, http_server, s3_environment, s3_server
 
 from ssrnn_data import CorpusIndex, build_corpus
 
@@ -43,6 +43,16 @@ def corpus(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpu
     out = tmp_path_factory.mktemp("corpus") / "small"
     path = build_corpus(text_folder, out, vocab_size=300, holdout=0.25, shard_tokens=3_000, chunk_tokens=700)
     return CorpusIndex.load(path)
+
+
+@pytest.fixture
+def http(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpServer]:
+    """A server with /data.bin and /empty."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with http_server() as server:
+        server.files = {"/data.bin": DATA, "/empty": b""}
+        server.tags = {"/data.bin": '"one"'}
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,12 @@
 """Corpora and sources behind URLs: the same tokens as from a folder, through a cache, whatever the network does."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from servers import Fault, FaultyProxy, HttpServer, http_server
+from servers import Fault, FaultyProxy, HttpServer, http_server, wait_until
 
 from ssrnn_data import (
     Batch,
@@ -93,10 +92,7 @@ def test_the_next_shard_comes_before_it_is_needed(corpus: CorpusIndex, web: Http
     index = CorpusIndex.load(f"{web.url}/corpus", cache=cache)
     with TokenStream(index, lanes=1, sequence_length=8) as stream:
         next(stream)
-        deadline = time.monotonic() + 20
-        while len([path for path in cache.folder.iterdir() if "." not in path.name]) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: len([path for path in cache.folder.iterdir() if "." not in path.name]) >= 2)
 
 
 @pytest.mark.parametrize(

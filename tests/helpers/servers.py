@@ -4,6 +4,7 @@ Each is a context manager and ends what it started, by its process id.
 """
 
 import os
+import random
 import re
 import shutil
 import socket
@@ -14,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,9 +25,12 @@ from typing import Any
 import pytest
 
 from ssrnn_data.remote.files import forget_stores
+from ssrnn_data.remote.retry import Retry
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)$")
 _UP_SECONDS = 60
+QUICK = Retry(attempts=3, first_seconds=0.01, most_seconds=0.05, stall_seconds=0.4)
+DATA = random.Random(0).randbytes(300_000)
 
 
 @dataclass
@@ -284,6 +288,14 @@ def s3_environment(port: int) -> Iterator[None]:
             yield
         finally:
             forget_stores()
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    """Polls, and fails after half a minute."""
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def _wait_until_up(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
