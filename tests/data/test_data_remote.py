@@ -6,6 +6,7 @@ import io
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_http_faults_are_mended(http: HttpServer, name: str) -> None:
 @pytest.mark.parametrize("name", MENDED)
 def test_http_faults_that_stay_are_one_line(http: HttpServer, name: str) -> None:
     http.always = MENDED[name]
-    retry = Retry(attempts=2, first_seconds=0.01, stall_seconds=0.2)
+    retry = replace(QUICK, attempts=2)
     with pytest.raises(
         DataError, match=r"^http://127[^ ]*/data\.bin: 2 attempts failed, the last one so: .+; "
     ) as caught:

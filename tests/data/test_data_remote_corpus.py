@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from servers import Fault, FaultyProxy, HttpServer, http_server, wait_until
+from servers import QUICK, Fault, FaultyProxy, HttpServer, http_server, wait_until
 
 from ssrnn_data import (
     Batch,
@@ -20,10 +20,8 @@ from ssrnn_data import (
     inspect_corpus,
     verify_corpus,
 )
-from ssrnn_data.remote.retry import Retry
 
 SHAPE = {"lanes": 6, "sequence_length": 50, "epochs": 1}
-QUICK = Retry(attempts=3, first_seconds=0.01, most_seconds=0.05, stall_seconds=0.3)
 
 
 @pytest.fixture
