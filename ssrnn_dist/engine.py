@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ssrnn_data import Batch
-from ssrnn_dist.config.sections import ScaleSection, TrainSection
+from ssrnn_dist.config.scale import ScaleSection
+from ssrnn_dist.config.sections import TrainSection
 from ssrnn_dist.feedback import Steering
 from ssrnn_dist.model.language_model import LanguageModel, State
 from ssrnn_dist.world import World
@@ -161,12 +162,25 @@ def _adamw(model: LanguageModel, train: TrainSection) -> torch.optim.AdamW:
 
 
 def _deepspeed_config(train: TrainSection, scale: ScaleSection, micro_batches: int) -> dict[str, Any]:
+    """The only place where DeepSpeed's keys are written."""
     return {
         "train_micro_batch_size_per_gpu": 1,  # nominal: the lanes of a micro-batch are ours to count
         "gradient_accumulation_steps": micro_batches,
         "gradient_clipping": train.gradient_clip,
         "zero_allow_untested_optimizer": True,
-        "zero_optimization": {"stage": scale.zero_stage},
+        "zero_force_ds_cpu_optimizer": False,  # its CPU Adam wants a compiler; torch's is as right
+        "zero_optimization": _zero_config(scale),
         "bf16": {"enabled": train.precision == "bf16", "check_grad_overflow": True},
         "steps_per_print": 2**31,
     }
+
+
+def _zero_config(scale: ScaleSection) -> dict[str, Any]:
+    zero: dict[str, Any] = {"stage": scale.zero_stage}
+    if scale.partition_ranks is not None:
+        zero["zero_hpz_partition_size"] = scale.partition_ranks
+    if scale.offload != "none":
+        zero["offload_optimizer"] = {"device": scale.offload, "pin_memory": scale.gpus_per_worker > 0}
+    if scale.offload == "nvme":
+        zero["offload_optimizer"]["nvme_path"] = scale.offload_folder
+    return zero

@@ -15,7 +15,7 @@ from ssrnn_dist.config.sections import BuildSection
 from ssrnn_dist.problems import user_error
 from ssrnn_dist.runs import prepare_run, run_state
 from ssrnn_launch.corpus import ensure_corpus
-from ssrnn_launch.machine import WorkerShape, available_cores, fewest_workers, local_share
+from ssrnn_launch.machine import WorkerShape, available_cores, local_share
 from ssrnn_launch.progress import View, open_view
 from ssrnn_launch.stop_signals import StopSignals
 
@@ -130,7 +130,7 @@ def _watched(
 def _check_gpus(config: RunConfig) -> None:
     import ray
 
-    fewest = fewest_workers(config)
+    fewest = config.scale.fewest_workers
     wanted = config.scale.gpus_per_worker * fewest
     found = int(ray.cluster_resources().get("GPU", 0))
     if wanted > found:

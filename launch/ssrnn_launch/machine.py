@@ -57,9 +57,3 @@ def local_share(config: RunConfig, cores: int) -> LocalShare:
 def quickstart_workers(cores: int, lanes: int, free_bytes: int) -> int:
     """A worker a core, as far as lanes and memory go; beyond eight, workers get more threads instead."""
     return max(1, min(cores, lanes, free_bytes // WORKER_BYTES, MOST_QUICKSTART_WORKERS))
-
-
-def fewest_workers(config: RunConfig) -> int:
-    """The least number of workers that a run can do with."""
-    workers = config.scale.workers
-    return workers[0] if isinstance(workers, tuple) else workers

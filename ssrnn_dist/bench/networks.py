@@ -11,7 +11,8 @@ import torch
 from ssrnn_dist.bench.transformer import Transformer
 from ssrnn_dist.config import ModelConfig
 from ssrnn_dist.config.model import FeedbackConfig, ModelSection
-from ssrnn_dist.config.sections import ScaleSection, TrainSection
+from ssrnn_dist.config.scale import ScaleSection
+from ssrnn_dist.config.sections import TrainSection
 from ssrnn_dist.engine import Engine, cut_lanes
 from ssrnn_dist.model import LanguageModel
 from ssrnn_dist.world import joined_world

@@ -2,6 +2,8 @@
 
 Imports pydantic only."""
 
+import hashlib
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -9,16 +11,12 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from ssrnn_dist.config.base import Section
+from ssrnn_dist.config.checkpoint import CheckpointSection
+from ssrnn_dist.config.cluster import ClusterSection
+from ssrnn_dist.config.cost import CostSection, TrackingSection
 from ssrnn_dist.config.model import FeedbackConfig, ModelSection
-from ssrnn_dist.config.sections import (
-    CheckpointSection,
-    ClusterSection,
-    CostSection,
-    DataSection,
-    ScaleSection,
-    TrackingSection,
-    TrainSection,
-)
+from ssrnn_dist.config.scale import ScaleSection
+from ssrnn_dist.config.sections import DataSection, TrainSection
 
 
 def _is_a_folder_name(name: str) -> str:
@@ -31,7 +29,7 @@ class RunConfig(Section):
     """One training run. Running the same config again resumes it."""
 
     name: Annotated[str, AfterValidator(_is_a_folder_name)] = Field(description="the run's name and its folder's")
-    run_root: str = Field("runs", description="folder of all runs; every worker must see it")
+    run_root: str = Field("runs", description="folder of all runs that every worker sees, or its fsspec URL")
     model: ModelSection = ModelSection()
     feedback: FeedbackConfig = FeedbackConfig()
     data: DataSection
@@ -53,5 +51,20 @@ class RunConfig(Section):
 
     @property
     def folder(self) -> Path:
-        """runs/<name>: config.yaml, checkpoints/, ledger.jsonl, summary.json, report.html."""
-        return Path(self.run_root) / self.name
+        """runs/<name>: config.yaml, checkpoints/, ledger.jsonl, summary.json, report.html.
+
+        Where run_root is a URL: this node's copy."""
+        return local_root(self.run_root) / self.name
+
+    @property
+    def remote_folder(self) -> str | None:
+        """The URL of the run's folder; None where run_root is a folder that all nodes see."""
+        return f"{self.run_root.rstrip('/')}/{self.name}" if "://" in self.run_root else None
+
+
+def local_root(run_root: str) -> Path:
+    """The folder of all runs on this node; for a URL one in $SSRNN_RUNS, else ~/.cache/ssrnn/runs."""
+    if "://" not in run_root:
+        return Path(run_root)
+    base = os.environ.get("SSRNN_RUNS") or "~/.cache/ssrnn/runs"
+    return Path(base).expanduser() / hashlib.sha256(run_root.rstrip("/").encode()).hexdigest()[:12]

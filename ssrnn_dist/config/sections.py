@@ -1,4 +1,4 @@
-"""The sections of a run beside the model: data, training, scale, checkpoints, tracking, cost and cluster.
+"""The sections of a run that say what is learnt: the data and the training.
 
 Each field is read somewhere; its unit is in its name; imports pydantic only."""
 
@@ -184,53 +184,3 @@ class TrainSection(Section):
                 f"{self.lanes} lanes; allowed: 1 to {self.lanes}, or null"
             )
         return self
-
-
-class ScaleSection(Section):
-    """How many workers, and how DeepSpeed shards over them. Never changes the mathematics."""
-
-    workers: PositiveInt | tuple[PositiveInt, PositiveInt] = Field(
-        1, description="ranks: a number, or [min, max] for an elastic range"
-    )
-    gpus_per_worker: Literal[0, 1] = Field(0, description="a worker is a rank: it has one GPU or none")
-    cpus_per_worker: PositiveInt | None = Field(None, description="CPU threads of a worker; null: an even share")
-    zero_stage: Literal[1, 2, 3] = Field(1, description="DeepSpeed ZeRO: what is sharded over the workers")
-    max_restarts: NonNegativeInt = Field(3, description="failures of workers that a run survives before it gives up")
-
-    @model_validator(mode="after")
-    def range_is_ascending(self) -> "ScaleSection":
-        if isinstance(self.workers, tuple) and self.workers[0] > self.workers[1]:
-            low, high = self.workers
-            raise ValueError(f"workers: [{low}, {high}]; [min, max] with min <= max is allowed")
-        return self
-
-    @property
-    def most_workers(self) -> int:
-        return self.workers[1] if isinstance(self.workers, tuple) else self.workers
-
-
-class CheckpointSection(Section):
-    """When a run is saved, and how many checkpoints stay."""
-
-    every_steps: PositiveInt = Field(200, description="steps between checkpoints; the last step is always saved")
-    keep: PositiveInt = Field(2, description="newest checkpoints that stay on disk")
-
-
-class TrackingSection(Section):
-    """Where MLflow keeps the run."""
-
-    uri: str | None = Field(None, description="MLflow tracking server; null: SQLite in run_root")
-    experiment: str = Field("ssrnn", min_length=1)
-    report: bool = Field(True, description="draw report.html and its pictures when the run is complete")
-
-
-class CostSection(Section):
-    """What a worker costs. Nothing is ever invented: with no price the cost is null."""
-
-    usd_per_worker_hour: float | None = Field(None, ge=0, description="price of one worker for one hour")
-
-
-class ClusterSection(Section):
-    """Which Ray cluster; a local one where nothing is given."""
-
-    address: str | None = Field(None, description="Ray address to train on; null: start Ray here, on loopback")
