@@ -1,215 +1,166 @@
-"""What rank 0 writes down as a run goes on: ledger, history, MLflow, the host's progress and the summary.
+"""The books of a run, in its host: ledger, history, MLflow, forecast, budget, and the summary that comes of them.
 
-Other ranks hold none of it; nothing here touches the model. Losses are nats per token, times seconds."""
+One process keeps them, whatever the loop's ranks do. Losses are nats per token, times seconds."""
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from ssrnn_data import BadSample
 from ssrnn_dist.config import RunConfig
-from ssrnn_dist.feedback.fidelity import Fidelity, worst
 from ssrnn_dist.files import write_json_atomic
-from ssrnn_dist.hooks import RunHooks, StepMetrics
-from ssrnn_dist.probe import Probe
+from ssrnn_dist.hooks import Finished, StepMetrics
+from ssrnn_dist.tracking.budget import Budget, check_budget, seconds_to_stop
+from ssrnn_dist.tracking.forecast import Forecaster
 from ssrnn_dist.tracking.history import History
-from ssrnn_dist.tracking.jsonl import JsonLines
-from ssrnn_dist.tracking.ledger import Ledger
+from ssrnn_dist.tracking.ledger import LEDGER, Ledger
 from ssrnn_dist.tracking.report import build_report
+from ssrnn_dist.tracking.totals import Totals
 from ssrnn_dist.tracking.tracker import Tracker
-from ssrnn_dist.validation import Validation
 
-BAD_SAMPLES = "bad_samples.jsonl"
-
-
-@dataclass
-class Stopwatch:
-    """Seconds of training and of waiting for data since the last logged step, and over this life of the run."""
-
-    steps: int = 0
-    seconds: float = 0.0
-    waited: float = 0.0
-    life_steps: int = 0
-    life_seconds: float = 0.0
-
-    def add(self, waited: float, trained: float) -> None:
-        """One step: how long its batch took to come, and how long it took to learn from it."""
-        self.steps += 1
-        self.life_steps += 1
-        self.seconds += waited + trained
-        self.life_seconds += waited + trained
-        self.waited += waited
-
-    def restart(self) -> None:
-        self.steps, self.seconds, self.waited = 0, 0.0, 0.0
-
-
-@dataclass(frozen=True)
-class Logged:
-    """What all ranks found out together since the last logged step."""
-
-    step: int
-    tokens: int
-    train_loss: float
-    learning_rate: float
-    gradient_norm: float
-    layers: tuple[Fidelity, ...]
-    sweeps: tuple[int, ...]
-    probe: Probe | None
-    valid: Validation | None
-    epochs: Mapping[str, float]
-    bad_samples: int = 0  # skipped in this life
-
-
-def by_source(epochs: Mapping[str, float], valid: Validation | None) -> dict[str, dict[str, float]]:
-    """What is known of each corpus, by its name: epochs, and of a mixture's the loss of the held-out split."""
-    known = {name: {"epochs": count} for name, count in epochs.items()}
-    if valid is not None and len(epochs) > 1:
-        for name, found in valid.by_source.items():
-            known[name] |= {"valid_loss": found.loss, "valid_bits_per_byte": found.bits_per_byte}
-    return known
-
-
-def note_bad_samples(folder: Path, step: int, rank: int, bad: Sequence[BadSample]) -> None:
-    """Append to runs/<name>/bad_samples.jsonl what a rank had to skip; every rank calls this."""
-    if bad:
-        lines = JsonLines(folder / BAD_SAMPLES)
-        for each in bad:
-            lines.append({"step": step, "rank": rank, **asdict(each)})
-        lines.close()
+CHECKPOINT_SECONDS = 10.0  # until one was measured
 
 
 class Books:
-    """The books of one life of a run, on rank 0."""
+    """The books of a run, open for one command, over as many lives of its worker group as there are."""
 
-    def __init__(self, config: RunConfig, hooks: RunHooks, from_step: int, tokens: int, workers: int) -> None:
-        self.config, self.hooks, self.workers = config, hooks, workers
-        folder = config.folder
-        price = config.cost.usd_per_worker_hour
-        self.ledger = Ledger(folder / "ledger.jsonl", workers=workers, usd_per_worker_hour=price, from_step=from_step)
-        self.history = History(folder / "metrics.jsonl", from_step)
-        self.tracker = Tracker(config, run_folder=folder, warn=lambda message: hooks.event("warning", message=message))
-        self.last: StepMetrics | None = None
-        self._warned_of_divergence = False
-        self._bad_samples = 0
-        hooks.event("resumed" if from_step else "started", step=from_step, tokens=tokens, workers=workers)
-        if price is None:
-            hooks.event("warning", message="no price is given, so the cost is not known: cost.usd_per_worker_hour")
+    def __init__(self, config: RunConfig, tell: Callable[[str, dict[str, Any]], None]) -> None:
+        """tell: hears of what a person should know, as an event's kind and fields; from any thread.
 
-    def log(self, logged: Logged, watch: Stopwatch) -> None:
-        """Write a logged step down everywhere."""
-        self.ledger.beat(logged.step, logged.tokens)
-        cost = self.ledger.cost(logged.tokens)
-        train = self.config.train
-        valid = logged.valid.total if logged.valid else None
-        metrics = StepMetrics(
-            step=logged.step,
-            steps=train.steps,
-            tokens=logged.tokens,
-            train_loss=logged.train_loss,
-            learning_rate=logged.learning_rate,
-            gradient_norm=logged.gradient_norm,
-            tokens_per_second=watch.steps * train.tokens_per_batch / max(watch.seconds, 1e-9),
-            data_wait_fraction=watch.waited / max(watch.seconds, 1e-9),
-            seconds_left=(train.steps - logged.step) * watch.life_seconds / max(1, watch.life_steps),
-            feedback_residual=worst(tuple(layer.residual for layer in logged.layers)),
-            feedback_error_estimate=worst(tuple(layer.error_estimate for layer in logged.layers)),
-            layer_residuals=tuple(layer.residual for layer in logged.layers),
-            layer_error_estimates=tuple(layer.error_estimate for layer in logged.layers),
-            layer_sweeps=logged.sweeps,
-            probe_cosine=logged.probe.cosine if logged.probe else None,
-            probe_relative_error=logged.probe.relative_error if logged.probe else None,
-            layer_probe_errors=logged.probe.layer_relative_errors if logged.probe else None,
-            worker_hours=cost.worker_hours,
-            cost_usd=cost.cost_usd,
-            usd_per_million_tokens=cost.usd_per_million_tokens,
-            restarts=self.ledger.restarts,
-            workers=self.workers,
-            valid_loss=valid.loss if valid else None,
-            valid_perplexity=valid.perplexity if valid else None,
-            valid_bits_per_byte=valid.bits_per_byte if valid else None,
-            sources=by_source(logged.epochs, logged.valid),
-        )
-        self._warn_of_divergence(logged)
-        self._warn_of_bad_samples(logged.bad_samples)
-        self.last = metrics
-        self.history.append(metrics)
+        UserError where tracking.uri is no address that MLflow takes; OSError where the folder can't be written."""
+        self.config, self._tell = config, tell
+        self.ledger = Ledger(config.folder / LEDGER)
+        earlier = self.ledger.totals()
+        check_budget(config.cost.budget_usd, earlier.cost_usd)
+        self.reached_step = earlier.reached_step
+        self.tracker = Tracker(config, run_folder=config.folder, tell=tell)
+        self.budget = Budget(config.cost.budget_usd)
+        self._forecaster = Forecaster(config.train.steps)
+        self._history: History | None = None
+        self._last: StepMetrics | None = None
+        self._step_seconds, self._checkpoint_seconds, self._validation_seconds = 0.0, CHECKPOINT_SECONDS, 0.0
+        self._saved = False
+        if not config.cost.is_priced:
+            tell("warning", {"message": "no price is given, so the cost is not known: cost.usd_per_worker_hour"})
+
+    def begin(self, step: int, tokens: int, workers: int) -> None:
+        """A worker group begins to train."""
+        self.ledger.begin(step, tokens, workers)
+        if self._history is not None:
+            self._history.close()
+        self._history = History(self.config.folder / "metrics.jsonl", step)
+        self._tell("resumed" if step else "started", {"step": step, "tokens": tokens, "workers": workers})
+
+    def report(self, metrics: StepMetrics) -> StepMetrics:
+        """Write a logged step down everywhere; the step with what it costs."""
+        self.ledger.reach(metrics.step, metrics.tokens)
+        self.ledger.beat()
+        totals = self.ledger.totals()
+        metrics = self._with_cost(metrics, totals)
+        self._validation_seconds = max(self._validation_seconds, metrics.validation_seconds or 0.0)
+        self._step_seconds = self.config.train.tokens_per_batch / max(metrics.tokens_per_second, 1e-9)
+        self._last = metrics
+        if self._history is not None:
+            self._history.append(metrics)
         self.tracker.log(metrics)
-        self.hooks.report(metrics)
+        return metrics
 
-    def note_new_weights(self, step: int) -> None:
-        """The run goes on with a mixture that it did not begin with."""
-        message = f"the mixture's weights are new: from step {step:,} on its shares are counted by them"
-        self.hooks.event("warning", message=message)
+    def note_checkpoint(self, seconds: float) -> None:
+        """How long it took to save; what a stop is foreseen to take."""
+        self._checkpoint_seconds = max(seconds, self._checkpoint_seconds if self._saved else 0.0)
+        self._saved = True
 
-    def _warn_of_divergence(self, logged: Logged) -> None:
-        """Once in a life: which layers' sweeps grew, and what was done instead."""
-        layers = ", ".join(str(index) for index, layer in enumerate(logged.layers) if layer.diverged)
-        if layers and not self._warned_of_divergence:
-            self._warned_of_divergence = True
-            self.hooks.event("warning", message=_what_grew(layers, logged.step, self.config.feedback.refinements))
+    def tick(self) -> bool:
+        """Now and then: write the ledger's row, look at the budget, tell MLflow; True: the money is used up."""
+        self.ledger.beat()
+        totals = self.ledger.totals()
+        self.tracker.log_cost(totals)
+        needed = seconds_to_stop(self._step_seconds, self._checkpoint_seconds, self._validation_seconds)
+        told = self.budget.look(totals.cost_usd, self.ledger.usd_per_second(), needed)
+        if told is not None:
+            self._tell("warning", {"message": told})
+        return self.budget.is_used_up
 
-    def _warn_of_bad_samples(self, count: int) -> None:
-        """Whenever there are more."""
-        if count > self._bad_samples:
-            self._bad_samples = count
-            which = f"{self.config.folder / BAD_SAMPLES} says which"
-            noun = "bad sample" if count == 1 else "bad samples"
-            self.hooks.event("warning", message=f"{count:,} {noun} skipped so far: {which}")
-
-    def finish(
-        self, step: int, tokens: int, found: Validation | None, epochs: Mapping[str, float], watch: Stopwatch
-    ) -> dict[str, Any]:
-        """Write summary.json and the report, close the MLflow run, and return the summary."""
-        valid = found.total if found else None
-        self.ledger.beat(step, tokens)
-        cost = self.ledger.cost(tokens)
-        stopped = step < self.config.train.steps
-        summary = {
-            "run": self.config.name,
-            "mlflow_run_id": self.tracker.run_id,
-            "steps": step,
-            "tokens": tokens,
-            "train_loss": self.last.train_loss if self.last else None,
-            "valid_loss": valid.loss if valid else None,
-            "valid_perplexity": valid.perplexity if valid else None,
-            "valid_bits_per_byte": valid.bits_per_byte if valid else None,
-            "sources": by_source(epochs, found),
-            "tokens_per_second": watch.life_steps * self.config.train.tokens_per_batch / max(watch.life_seconds, 1e-9),
-            "feedback_residual": self.last.feedback_residual if self.last else None,
-            "restarts": self.ledger.restarts,
-            "worker_hours": cost.worker_hours,
-            "cost_usd": cost.cost_usd,
-            "usd_per_million_tokens": cost.usd_per_million_tokens,
-            "energy_kwh": None,  # nothing here reads a meter yet, and none is invented
-            "goodput": self.ledger.totals().goodput,
-            "workers": self.workers,
-            "stopped": stopped,
-        }
-        write_json_atomic(self.config.folder / "summary.json", summary)
-        self.tracker.artifact(self.config.folder / "config.yaml")
-        self.tracker.artifact(self.config.folder / "summary.json")
+    def finish(self, finished: Finished, stopped_why: str | None = None) -> dict[str, Any]:
+        """Close the ledger, write summary.json and the report, close the MLflow run; the summary."""
+        self.ledger.reach(finished.step, finished.tokens)
+        self.ledger.close()
+        totals = self.ledger.totals()
+        folder, stopped = self.config.folder, finished.step < self.config.train.steps
+        summary = self._summary(finished, totals) | {"stopped_why": stopped_why if stopped else None}
+        write_json_atomic(folder / "summary.json", summary)
+        self.tracker.log_cost(totals, at_once=True)
+        for name in ("config.yaml", "summary.json"):
+            self.tracker.artifact(folder / name)
         if self.config.tracking.report and not stopped:
-            self.tracker.artifact(build_report(self.config.folder).html)
-        self.close("KILLED" if stopped else "FINISHED")
+            self.tracker.artifact(build_report(folder).html)
+        self._close("KILLED" if stopped else "FINISHED")
         return summary
 
-    def close(self, status: str) -> None:
-        """End the MLflow run with FINISHED, KILLED or FAILED, and close the files."""
-        self.tracker.finish(status)
+    def fail(self, status: str = "FAILED") -> None:
+        """The run ends without a summary; status as MLflow has it: FAILED or KILLED."""
         self.ledger.close()
-        self.history.close()
+        self.tracker.log_cost(self.ledger.totals(), at_once=True)
+        self._close(status)
 
+    def _close(self, status: str) -> None:
+        self.tracker.finish(status)
+        if self._history is not None:
+            self._history.close()
 
-def _what_grew(layers: str, step: int, refinements: int | str) -> str:
-    grew = f"the feedback's sweeps grew in layer {layers} by step {step}"
-    if refinements == "auto":
-        return f"{grew}; BPTT takes their place there"
-    return f"{grew} and were left out there: fewer feedback.refinements, or auto; kind: exact; or a lower learning rate"
+    def _with_cost(self, metrics: StepMetrics, totals: Totals) -> StepMetrics:
+        forecast = self._forecaster.look(
+            metrics.step,
+            totals.cost_usd,
+            self.ledger.usd_per_second(),
+            life=totals.lives[-1].number,
+            workers=metrics.workers,
+        )
+        return replace(
+            metrics,
+            worker_hours=totals.worker_hours,
+            cost_usd=totals.cost_usd,
+            usd_per_million_tokens=totals.usd_per_million_tokens,
+            lost_usd=totals.lost_usd,
+            energy_kwh=totals.energy_kwh,
+            co2_kg=self._co2_kg(totals),
+            goodput=totals.goodput,
+            restarts=totals.restarts,
+            resizes=totals.resizes,
+            forecast_usd=forecast.usd if forecast else None,
+            forecast_usd_low=forecast.low if forecast else None,
+            forecast_usd_high=forecast.high if forecast else None,
+        )
 
+    def _co2_kg(self, totals: Totals) -> float | None:
+        grams = self.config.cost.grid_gco2_per_kwh
+        return None if grams is None or totals.energy_kwh is None else totals.energy_kwh * grams / 1000
 
-def clock() -> float:
-    """Seconds of a clock that never goes back."""
-    return time.monotonic()
+    def _summary(self, finished: Finished, totals: Totals) -> dict[str, Any]:
+        last = self._last
+        return {
+            "run": self.config.name,
+            "mlflow_run_id": self.tracker.wait_for_run(),
+            "steps": finished.step,
+            "tokens": finished.tokens,
+            "train_loss": last.train_loss if last else None,
+            "valid_loss": finished.valid_loss,
+            "valid_perplexity": finished.valid_perplexity,
+            "valid_bits_per_byte": finished.valid_bits_per_byte,
+            "sources": dict(finished.sources),
+            "tokens_per_second": finished.tokens_per_second,
+            "feedback_residual": last.feedback_residual if last else None,
+            "restarts": totals.restarts,
+            "resizes": totals.resizes,
+            "worker_hours": totals.worker_hours,
+            "idle_hours": totals.idle_hours,
+            "cost_usd": totals.cost_usd,
+            "usd_per_million_tokens": totals.usd_per_million_tokens,
+            "usd_by_phase": totals.usd_by_phase,
+            "seconds_by_phase": totals.seconds_by_phase,
+            "lost_usd": totals.lost_usd,
+            "energy_kwh": totals.energy_kwh,
+            "co2_kg": self._co2_kg(totals),
+            "goodput": totals.goodput,
+            "workers": finished.workers,
+            "stopped": finished.step < self.config.train.steps,
+        }

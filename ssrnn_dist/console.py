@@ -2,12 +2,10 @@
 
 Imports the standard library only; the bar of a terminal is ssrnn_launch's."""
 
-import signal
-import sys
 import time
 from typing import Any, TextIO
 
-from ssrnn_dist.hooks import RunHooks, StepMetrics
+from ssrnn_dist.hooks import StepMetrics
 
 LINE_EVERY_SECONDS = 5.0
 
@@ -51,7 +49,14 @@ def progress_line(metrics: StepMetrics) -> str:
 def event_line(kind: str, fields: dict[str, Any]) -> str:
     """One line for what happened to a run besides its steps."""
     if kind == "worker_failed":
-        return f"worker {fields['rank']} failed: {fields['error']}"
+        who = "the workers" if fields["rank"] is None else f"worker {fields['rank']}"
+        return f"{who} failed: {fields['error']}"
+    if kind == "notice":
+        return f"notice at step {fields['step']:,}: {fields['why']}; the run saves a checkpoint and ends"
+    if kind == "resize":
+        return f"resize at step {fields['step']:,}: {fields['why']}"
+    if kind == "stalled":
+        return f"worker {fields['rank']} is at {fields['at']}"
     if kind == "warning":
         return f"warning: {fields['message']}"
     told = "  ".join(
@@ -76,29 +81,3 @@ class Lines:
 
     def note(self, text: str) -> None:
         print(text, file=self._file, flush=True)
-
-
-class LineHooks(RunHooks):
-    """Shows a run as plain lines, and ends it at Ctrl-C."""
-
-    def __init__(self, every_seconds: float = LINE_EVERY_SECONDS, file: TextIO | None = None) -> None:
-        self._lines = Lines(file or sys.stderr, every_seconds)
-        self._stop = False
-
-    def stop_on_signals(self) -> None:
-        """From now on Ctrl-C and SIGTERM end the run after its step, with a checkpoint; a second one ends at once."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, _: Any) -> None:
-        self._stop = True
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-
-    def should_stop(self) -> bool:
-        return self._stop
-
-    def report(self, metrics: StepMetrics) -> None:
-        self._lines.metrics(metrics)
-
-    def event(self, kind: str, **fields: Any) -> None:
-        self._lines.note(event_line(kind, fields))

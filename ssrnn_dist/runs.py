@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ssrnn_dist.checkpoint.names import newest_at
 from ssrnn_dist.config import RunConfig, read_yaml, to_yaml
 from ssrnn_dist.config.load import check_config
 from ssrnn_dist.files import write_text_atomic
 from ssrnn_dist.problems import Problem, UserError, user_error
+from ssrnn_dist.storage.remote import RemoteFolder
 
 # What a run may not change while it goes on: the mathematics. Its scale, prices and tracking may.
 FIXED_SECTIONS = ("model", "feedback", "data", "train")
@@ -46,12 +48,16 @@ def run_state(config: RunConfig) -> RunState:
     summary = _summary(config.folder)
     if summary is not None and summary.get("steps") == config.train.steps and not summary.get("stopped"):
         return RunState("complete", config.train.steps, summary)
-    steps = _checkpoint_steps(config.folder)
+    steps = _checkpoint_steps(config)
     return RunState("resume", max(steps), summary) if steps else RunState("new")
 
 
-def _checkpoint_steps(folder: Path) -> list[int]:
-    return [int(path.name.removeprefix("step-")) for path in folder.glob("checkpoints/step-*")]
+def _checkpoint_steps(config: RunConfig) -> list[int]:
+    """In the run's folder, or where run_root is a URL, the newest there."""
+    if config.remote_folder is None:
+        return [int(path.name.removeprefix("step-")) for path in config.folder.glob("checkpoints/step-*")]
+    newest = newest_at(RemoteFolder(config.remote_folder).below("checkpoints"))
+    return [newest] if newest >= 0 else []
 
 
 def _summary(folder: Path) -> dict[str, Any] | None:
@@ -73,7 +79,7 @@ def prepare_run(config: RunConfig, fresh: bool = False) -> RunConfig:
     if not stored.is_file():
         if folder.exists() and any(folder.iterdir()):
             raise user_error(str(folder), "a folder that holds no run", "an empty or a new name is wanted")
-    elif _has_trained(folder):
+    elif _has_trained(config):
         _check_unchanged(stored, config)
     try:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -85,9 +91,9 @@ def prepare_run(config: RunConfig, fresh: bool = False) -> RunConfig:
     return config
 
 
-def _has_trained(folder: Path) -> bool:
+def _has_trained(config: RunConfig) -> bool:
     """Did the run come to its first step?  Before that its config may still be mended."""
-    return (folder / "metrics.jsonl").is_file() or bool(_checkpoint_steps(folder))
+    return (config.folder / "metrics.jsonl").is_file() or bool(_checkpoint_steps(config))
 
 
 def _check_unchanged(stored: Path, config: RunConfig) -> None:
@@ -99,13 +105,18 @@ def _check_unchanged(stored: Path, config: RunConfig) -> None:
 
 
 def _way_out(key: str, stored: Path) -> str:
-    allows = "data.allow_new_weights: true counts by them from here on, or " if _is_free(key, {WEIGHTS}) else ""
+    allows = "data.allow_new_weights: true counts by them from here on, or " if _is_one_of(key, {WEIGHTS}) else ""
     return f"{allows}go on with the old values, or start over beside it with --fresh ({stored.parent} is kept)"
 
 
 def _free_name(config: RunConfig) -> str:
     names = [config.name, *(f"{config.name}-{number}" for number in range(2, 10_000))]
-    return next(name for name in names if not (Path(config.run_root) / name).exists())
+    return next(name for name in names if _is_free(config.model_copy(update={"name": name})))
+
+
+def _is_free(config: RunConfig) -> bool:
+    there = config.remote_folder is not None and RemoteFolder(config.remote_folder).sizes()
+    return not config.folder.exists() and not there
 
 
 def changed_keys(was: RunConfig, now: RunConfig) -> list[tuple[str, Any, Any]]:
@@ -115,11 +126,11 @@ def changed_keys(was: RunConfig, now: RunConfig) -> list[tuple[str, Any, Any]]:
     return [
         (key, old.get(key), new.get(key))
         for key in sorted(old.keys() | new.keys())
-        if key.split(".")[0] in FIXED_SECTIONS and not _is_free(key, free) and old.get(key) != new.get(key)
+        if key.split(".")[0] in FIXED_SECTIONS and not _is_one_of(key, free) and old.get(key) != new.get(key)
     ]
 
 
-def _is_free(key: str, free: set[str]) -> bool:
+def _is_one_of(key: str, free: set[str]) -> bool:
     """Is it one of the free keys, or below one? The numbers of a list's entries don't count."""
     plain = re.sub(r"\.\d+(?=\.)", "", key)
     return any(plain == each or plain.startswith(f"{each}.") for each in free)

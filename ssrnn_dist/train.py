@@ -7,8 +7,8 @@ import traceback
 from typing import Any
 
 from ssrnn_data import DataError
+from ssrnn_dist.alone import AloneHooks
 from ssrnn_dist.config import RunConfig, load_config
-from ssrnn_dist.console import LineHooks
 from ssrnn_dist.hooks import RunHooks
 from ssrnn_dist.problems import RunFailed, UserError
 from ssrnn_dist.runs import prepare_run
@@ -21,7 +21,7 @@ def train(config: RunConfig, hooks: RunHooks | None = None) -> dict[str, Any]:
 
     Returns rank 0's summary (docs/runs.md), {} on the others. Stops early, with a checkpoint, when the host asks.
     UserError or DataError: the input is wrong.  RunFailed: it cannot go on."""
-    hooks = hooks or RunHooks()
+    hooks = hooks or AloneHooks(config)
     with (
         joined_world(uses_gpu=config.scale.gpus_per_worker > 0) as world,
         open_session(config, world, hooks) as session,
@@ -33,7 +33,7 @@ def train(config: RunConfig, hooks: RunHooks | None = None) -> dict[str, Any]:
                 session.validate()
             if session.due(config.train.log_every_steps) or session.valid is not None:
                 session.log()
-            if session.due(config.checkpoint.every_steps):
+            if session.save_is_due():
                 session.save()
         return session.finish()
 
@@ -59,9 +59,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _train_here(config: RunConfig) -> None:
-    hooks = LineHooks()
     with joined_world(uses_gpu=config.scale.gpus_per_worker > 0) as world:
         world.all_well(attempt(lambda: prepare_run(config) if world.is_first else None), "preparing the run")
+        hooks = AloneHooks(config, sys.stderr)
         hooks.stop_on_signals()
         train(config, hooks)
 

@@ -2,18 +2,23 @@
 
 Imports ray inside."""
 
-import asyncio
+import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 from ssrnn_dist.problems import user_error
 from ssrnn_launch.problems import LaunchFailed
+from ssrnn_launch.records import PROGRESS_KEYS, as_lines, progress_of, read
 
 STOP_WAIT_SECONDS = 90  # how long the cluster lets a stopped run save before it is killed
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+TAIL_LINES = 300  # of a log: enough for its last records
+ASK_SECONDS = 10.0  # for one answer of the head
+ASKED_AT_ONCE = 8
 
 
 @contextmanager
@@ -26,6 +31,7 @@ def job_client(address: str) -> Iterator[Any]:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
+    logging.getLogger("ray.dashboard.modules").setLevel(logging.WARNING)  # of uploads and streams: not news
     try:
         yield JobSubmissionClient(address)
     except AuthenticationError:
@@ -53,7 +59,7 @@ def _check_token() -> None:
 
 def _told(address: str, error: Exception) -> Exception:
     """What the jobs server or its client said, as one of our errors."""
-    if isinstance(error, ValueError) and hasattr(error, "problems"):
+    if isinstance(error, LaunchFailed) or hasattr(error, "problems"):
         return error
     text = " ".join(str(error).split())
     if "does not exist" in text or "404" in text:
@@ -61,6 +67,13 @@ def _told(address: str, error: Exception) -> Exception:
     if isinstance(error, ValueError):
         return user_error("--address", f"{address} ({text[:160]})", "http://HOST:PORT of a head's dashboard is wanted")
     return LaunchFailed(f"the cluster at {address} refused: {text[:200]}")
+
+
+def ask_head(client: Any, path: str) -> Any:
+    """The head's answer to a GET of its state API, with the client's token; a requests.Response.
+
+    The client has no public method for it, and ray.util.state wants the head's other port."""
+    return client._do_request("GET", path, timeout=ASK_SECONDS)
 
 
 def describe(job: Any) -> dict[str, Any]:
@@ -71,7 +84,7 @@ def describe(job: Any) -> dict[str, Any]:
         "run": metadata.get("ssrnn_run"),
         "folder": metadata.get("ssrnn_folder"),
         "status": str(getattr(job.status, "value", job.status)),
-        "message": job.message,
+        "message": job.message and "\n".join(as_lines(job.message)),  # of a failed job: the end of its log
         "started": None if job.start_time is None else job.start_time / 1000,
         "ended": None if job.end_time is None else job.end_time / 1000,
         "exit_code": job.driver_exit_code,
@@ -79,39 +92,39 @@ def describe(job: Any) -> dict[str, Any]:
 
 
 def list_jobs(address: str) -> list[dict[str, Any]]:
-    """The cluster's submitted jobs, newest first."""
-    with job_client(address) as client:
-        found = [describe(job) for job in client.list_jobs() if job.submission_id]
+    """The cluster's submitted jobs, newest first; those that run with how far they are."""
+    with job_client(address) as client, ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+
+        def told(job: Any) -> dict[str, Any]:
+            known = describe(job)
+            return known | (progress(client, job) if known["status"] == "RUNNING" else dict.fromkeys(PROGRESS_KEYS))
+
+        found = list(pool.map(told, [job for job in client.list_jobs() if job.submission_id]))
     return sorted(found, key=lambda job: job["started"] or 0, reverse=True)
 
 
 def job_status(address: str, job_id: str) -> dict[str, Any]:
-    """One job; UserError where there is none of this id."""
+    """One job and how far its run is; UserError where there is none of this id."""
     with job_client(address) as client:
-        return describe(client.get_job_info(job_id))
+        job = client.get_job_info(job_id)
+        return describe(job) | progress(client, job)
 
 
-def job_logs(address: str, job_id: str) -> str:
-    """All that the job has printed."""
-    with job_client(address) as client:
-        return str(client.get_job_logs(job_id))
-
-
-def follow_logs(address: str, job_id: str, write: Callable[[str], None]) -> dict[str, Any]:
-    """Write what a job prints as it comes; the job once it has ended."""
-
-    async def follow(client: Any) -> None:
-        async for text in client.tail_job_logs(job_id):
-            write(text)
-
-    with job_client(address) as client:
-        client.get_job_info(job_id)
-        asyncio.run(follow(client))
-    return wait_for_end(address, job_id, 10.0)
+def progress(client: Any, job: Any) -> dict[str, Any]:
+    """How far a job's run is, from the end of its log; nulls where the head can't say."""
+    node, name = job.driver_node_id, f"job-driver-{job.submission_id}.log"
+    if node is None:
+        return progress_of([])
+    try:
+        answer = ask_head(client, f"/api/v0/logs/file?node_id={node}&filename={name}&lines={TAIL_LINES}")
+    except OSError:
+        return progress_of([])
+    answer.encoding = "utf-8"
+    return progress_of(read(answer.text) if answer.status_code == 200 else [])
 
 
 def stop_job(address: str, job_id: str) -> dict[str, Any]:
-    """Ask a run to stop with a checkpoint, and wait until it has; the job as it ended."""
+    """Ask a run to stop with a checkpoint, and wait until it has; the job as it ended, saved_step its checkpoint's."""
     with job_client(address) as client:
         client.stop_job(job_id)
     return wait_for_end(address, job_id, STOP_WAIT_SECONDS + 10.0)
@@ -121,7 +134,18 @@ def wait_for_end(address: str, job_id: str, within_seconds: float) -> dict[str, 
     """The job as soon as it has ended, or as it is when the time is over."""
     until = time.monotonic() + within_seconds
     while True:
-        job = job_status(address, job_id)
-        if job["status"] in ENDED or time.monotonic() > until:
-            return job
+        with job_client(address) as client:
+            status = str(getattr(client.get_job_status(job_id), "value", ""))
+        if status in ENDED or time.monotonic() > until:
+            return job_status(address, job_id)
         time.sleep(0.5)
+
+
+def living_nodes(client: Any) -> int | None:
+    """How many nodes the cluster has now; None where the head does not say."""
+    try:
+        answer = ask_head(client, "/api/v0/nodes?detail=0&limit=10000")
+        found = answer.json()["data"]["result"]["result"] if answer.status_code == 200 else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if found is None else sum(node.get("state") == "ALIVE" for node in found)

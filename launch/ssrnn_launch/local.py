@@ -3,9 +3,10 @@
 Imports ray inside, after everything that can be wrong with the input was checked."""
 
 import fcntl
+import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,9 @@ from ssrnn_dist.config import RunConfig
 from ssrnn_dist.config.sections import BuildSection
 from ssrnn_dist.problems import user_error
 from ssrnn_dist.runs import prepare_run, run_state
+from ssrnn_dist.storage.mirror import RunMirror
+from ssrnn_dist.tracking.prices import Prices
+from ssrnn_launch.cli import output
 from ssrnn_launch.corpus import ensure_corpus
 from ssrnn_launch.machine import WorkerShape, available_cores, local_share
 from ssrnn_launch.progress import View, open_view
@@ -25,7 +29,9 @@ CLUSTER_STOP_SECONDS = 80.0  # within what submitted jobs are given: jobs.STOP_W
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run ended: trained to its last step now, complete before, or stopped by a signal."""
+    """How a run ended: trained to its last step now, complete before, or stopped.
+
+    stopped_by: the signal that did it; SIGTERM stands for a notice and for a budget that is used up."""
 
     config: RunConfig
     state: Literal["trained", "complete", "stopped"]
@@ -41,7 +47,9 @@ def absolute_paths(config: RunConfig) -> RunConfig:
     index = None if data.index is None else _unless_url(data.index)
     mixture = data.mixture and [each.model_copy(update={"index": _unless_url(each.index)}) for each in data.mixture]
     data = data.model_copy(update={"index": index, "mixture": mixture, "build": build})
-    return config.model_copy(update={"run_root": _absolute(config.run_root), "data": data})
+    price_file = None if config.cost.price_file is None else _absolute(config.cost.price_file)
+    cost = config.cost.model_copy(update={"price_file": price_file})
+    return config.model_copy(update={"run_root": _unless_url(config.run_root), "data": data, "cost": cost})
 
 
 def _absolute_build(build: BuildSection) -> BuildSection:
@@ -70,7 +78,11 @@ def train_locally(config: RunConfig, *, fresh: bool = False) -> TrainResult:
     Raises UserError, DataError, LaunchFailed, Stopped."""
     began = time.monotonic()
     config = absolute_paths(config)
-    config = prepare_run(config, fresh=fresh)
+    Prices.of(config.cost)  # says what is wrong with the price file
+    if fresh:
+        config = prepare_run(config, fresh=True)
+    mirror = open_mirror(config)
+    config = prepare_run(config)
     state = run_state(config)
     if state.state == "complete" and state.summary is not None:
         return TrainResult(config, "complete", state.summary, 0.0)
@@ -78,11 +90,23 @@ def train_locally(config: RunConfig, *, fresh: bool = False) -> TrainResult:
         if config.data.index is not None:
             ensure_corpus(config.data)
         _open_corpora(config)
-        summary, stop = _train(config)
+        with mirror.pushing() if mirror else nullcontext():
+            summary, stop = _train(config)
     seconds = time.monotonic() - began
     if summary.get("stopped"):
-        return TrainResult(config, "stopped", summary, seconds, stop.number)
+        return TrainResult(config, "stopped", summary, seconds, stop.number or signal.SIGTERM)
     return TrainResult(config, "trained", summary, seconds)
+
+
+def open_mirror(config: RunConfig) -> RunMirror | None:
+    """Where run_root is a URL: what keeps this node's small files of the run the same as there; what is there came.
+
+    Raises DataError where the store cannot be read."""
+    if config.remote_folder is None:
+        return None
+    mirror = RunMirror(config.remote_folder, config.folder, lambda message: output.note(f"warning: {message}"))
+    mirror.pull()
+    return mirror
 
 
 def _open_corpora(config: RunConfig) -> None:
@@ -97,7 +121,7 @@ def _train(config: RunConfig) -> tuple[dict[str, Any], StopSignals]:
     from ssrnn_launch.ray_session import connected_ray, local_ray, worker_environment
 
     scale, stop = config.scale, StopSignals()
-    environment = worker_environment(scale.gpus_per_worker)
+    environment = {**worker_environment(scale.gpus_per_worker), **config.cluster.env}
     with open_view(config) as view:
         if config.cluster.address:
             shape = WorkerShape(scale.cpus_per_worker or 1, scale.cpus_per_worker, environment)

@@ -2,6 +2,7 @@
 
 On stdout; on stderr where stdout belongs to --json. Imports rich inside."""
 
+import os
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ from ssrnn_dist.config import RunConfig
 from ssrnn_dist.console import LINE_EVERY_SECONDS, Lines, dollars, duration, event_line
 from ssrnn_dist.hooks import StepMetrics
 from ssrnn_launch.cli import output
+from ssrnn_launch.records import JOB_VARIABLE, AsLines, Item, RecordWriter, metrics_of, told
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,10 +65,22 @@ class LineView(Lines, View):
     """Plain lines."""
 
 
-class BarView(View):
-    """A bar with the numbers below it, redrawn in place."""
+class RecordView(RecordWriter, View):
+    """Records for whoever follows the job; their words are theirs."""
 
-    def __init__(self, console: "Console", steps: int) -> None:
+    def note(self, text: str) -> None:
+        self.write("note", {"text": text})
+
+    def event(self, kind: str, fields: dict[str, Any]) -> None:
+        self.write(kind, fields)
+
+
+class BarView(View):
+    """A bar with the numbers below it, redrawn in place.
+
+    steps: of the whole run; None until the first metrics say so."""
+
+    def __init__(self, console: "Console", steps: int | None) -> None:
         from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -85,6 +99,10 @@ class BarView(View):
 
         return Group(self._bar.get_renderable(), Text(self._text, style="cyan"))
 
+    def began(self, at_seconds: float) -> None:
+        """Count the time from there, in Unix seconds: of a run that one joins."""
+        self._bar.tasks[0].start_time = self._bar.get_time() - max(time.time() - at_seconds, 0.0)
+
     def metrics(self, metrics: StepMetrics) -> None:
         if metrics.valid_bits_per_byte is not None:
             self._valid_seen = metrics.valid_bits_per_byte
@@ -101,12 +119,51 @@ class BarView(View):
 def open_view(config: RunConfig) -> Iterator[View]:
     """The view that suits where the output goes."""
     console = output.console()
-    if not console.is_terminal:
+    if os.environ.get(JOB_VARIABLE):
+        yield RecordView(_stream())
+    elif not console.is_terminal:
         yield LineView(_stream())
+    else:
+        view = BarView(console, config.train.steps)
+        with view.live:
+            yield view
+
+
+@contextmanager
+def open_job_view() -> Iterator[Callable[[Item], None]]:
+    """show(item) for what a job has printed, as open_view would have shown the run here."""
+    console = output.console()
+    if not console.is_terminal:
+        lines, stream = AsLines(), _stream()
+        yield lambda item: _print_line(lines.line(item), stream)
         return
-    view = BarView(console, config.train.steps)
+    view = BarView(console, None)
+    first: float | None = None
+
+    def show(item: Item) -> None:
+        nonlocal first
+        if not isinstance(item, str):
+            first = item.at_seconds if first is None else first
+            view.began(first + time.time() - item.at_seconds)  # an old log's time is its own
+        show_item(item, view)
+
     with view.live:
-        yield view
+        yield show
+
+
+def _print_line(line: str | None, stream: TextIO) -> None:
+    if line is not None:
+        print(line, file=stream, flush=True)
+
+
+def show_item(item: Item, view: View) -> None:
+    """Bring a record or a plain line of a job to a view."""
+    if isinstance(item, str):
+        view.note(item)
+    elif item.kind != "metrics":
+        view.note(told(item))
+    elif (metrics := metrics_of(item)) is not None:
+        view.metrics(metrics)
 
 
 def _stream() -> TextIO:

@@ -34,20 +34,14 @@ COMMON_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_agent_register_timeout_ms": "120000",  # a busy machine takes longer than Ray's 30 s to import its agent
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_ENABLE_AUTO_CONNECT": "0",  # Ray Train's thread may call once more after the end: no second Ray for it
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread may call once more after the end: no second Ray for it
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # Ray's own cries between our lines; its log files have them
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # it asks for drains of nodes
     "RAY_enable_metrics_collection": "0",
 }
 
 CLUSTER_KEYS = (
-    "RAY_CHDIR_TO_TRIAL_DIR",
     "RAY_DEDUP_LOGS_SKIP_REGEX",
     "RAY_ENABLE_AUTO_CONNECT",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
     "RAY_USAGE_STATS_ENABLED",
 )
 
@@ -55,7 +49,7 @@ CLUSTER_KEYS = (
 def worker_environment(gpus_per_worker: int) -> dict[str, str]:
     """What every worker needs in its environment before it imports anything."""
     device = {"SSRNN_USES_GPU": "1"} if gpus_per_worker else {"DS_ACCELERATOR": "cpu"}
-    return {**device, "PYTHONWARNINGS": "ignore::FutureWarning", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    return {**device, "PYTHONWARNINGS": "ignore::FutureWarning"}
 
 
 @contextmanager

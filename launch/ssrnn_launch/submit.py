@@ -6,35 +6,102 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssrnn_dist.config import RunConfig, to_yaml
-from ssrnn_launch.jobs import STOP_WAIT_SECONDS, describe, job_client
+from ssrnn_dist.problems import user_error
+from ssrnn_launch.jobs import STOP_WAIT_SECONDS, describe, job_client, living_nodes
 from ssrnn_launch.local import absolute_paths
-from ssrnn_launch.wheel import build_wheel
+from ssrnn_launch.targets.nodes import check_for_nodes, check_no_logins
+from ssrnn_launch.wheel import build_wheel, wheel_files
 
 AGENT_SECONDS = 60.0  # how long a head's agent may take to come up
+PRICES = "prices.yaml"  # the run's price file, beside its config
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that is sent to a head.
+
+    files: texts of the job's working folder, by name.  environment: of its driver and workers.
+    pip: packages that Ray installs."""
+
+    job_id: str
+    entrypoint: str
+    metadata: dict[str, str]
+    files: dict[str, str]
+    environment: dict[str, str]
+    pip: list[str]
+
+
+def prepare(config: RunConfig, *, fresh: bool = False) -> Request:
+    """What to send for a run; its paths are absolute, as seen from here.
+
+    UserError where the config holds what must not be sent, or names a file that is not there."""
+    check_no_logins(config)
+    config, files = carried(absolute_paths(config))
+    return Request(
+        job_id=f"{config.name}-{secrets.token_hex(3)}",
+        entrypoint="python -m ssrnn_launch.job_entry run.yaml" + (" --fresh" if fresh else ""),
+        metadata={"ssrnn_run": config.name, "ssrnn_folder": config.remote_folder or str(config.folder)},
+        files={"run.yaml": to_yaml(config), **files},
+        environment=job_environment(config),
+        pip=list(config.cluster.pip),
+    )
+
+
+def carried(config: RunConfig, folder: str = "") -> tuple[RunConfig, dict[str, str]]:
+    """The config with its price file beside it, in the job's folder, and that file's text by name."""
+    price_file = config.cost.price_file
+    if price_file is None:
+        return config, {}
+    try:
+        text = Path(price_file).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise user_error("cost.price_file", f"{price_file} can't be read", "a readable YAML file is wanted") from None
+    cost = config.cost.model_copy(update={"price_file": f"{folder}{PRICES}"})
+    return config.model_copy(update={"cost": cost}), {PRICES: text}
+
+
+def job_environment(config: RunConfig) -> dict[str, str]:
+    """The environment of the job's driver and workers: no secrets, which its cluster has already."""
+    from ssrnn_launch.ray_session import worker_environment
+
+    return {
+        **worker_environment(config.scale.gpus_per_worker),
+        **config.cluster.env,
+        "PYTHONUNBUFFERED": "1",
+        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_SECONDS),
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    }
 
 
 def submit_run(config: RunConfig, address: str, *, fresh: bool = False) -> dict[str, Any]:
-    """Submit a run; the job. Paths in the config are taken as they are seen from here: the workers must see them, too.
+    """Submit a run to a head; the job.
 
-    UserError where the cluster does not answer or does not know our token."""
-    config = absolute_paths(config)
+    UserError where the cluster does not answer or does not know our token, and where its nodes can't see the run's
+    folders."""
+    request = prepare(config, fresh=fresh)
     with tempfile.TemporaryDirectory(prefix="ssrnn-submit-") as scratch, job_client(address) as client:
+        if (living_nodes(client) or 1) > 1:
+            check_for_nodes(config)
         working = Path(scratch) / "run"
         working.mkdir()
-        (working / "run.yaml").write_text(to_yaml(config), encoding="utf-8")
+        for name, text in request.files.items():
+            (working / name).write_text(text, encoding="utf-8")
+        modules = [str(build_wheel(Path(scratch)))]
         job_id = _when_ready(
             client.submit_job,
-            entrypoint="python -m ssrnn_launch.job_entry run.yaml" + (" --fresh" if fresh else ""),
-            submission_id=f"{config.name}-{secrets.token_hex(3)}",
-            metadata={"ssrnn_run": config.name, "ssrnn_folder": str(config.folder)},
+            entrypoint=request.entrypoint,
+            submission_id=request.job_id,
+            metadata=request.metadata,
             runtime_env={
                 "working_dir": str(working),
-                "py_modules": [str(build_wheel(Path(scratch)))],
-                "env_vars": job_environment(config),
+                "py_modules": modules,
+                "env_vars": request.environment,
+                **({"pip": request.pip} if request.pip else {}),
             },
         )
         return describe(client.get_job_info(job_id))
@@ -52,13 +119,18 @@ def _when_ready(submit: Callable[..., str], **job: Any) -> str:
             time.sleep(1)
 
 
-def job_environment(config: RunConfig) -> dict[str, str]:
-    """The environment of the job's driver and workers."""
-    from ssrnn_launch.ray_session import worker_environment
-
+def shown(request: Request, config: RunConfig) -> dict[str, Any]:
+    """A request as --dry-run tells it: variables by name, and the files of the wheel."""
     return {
-        **worker_environment(config.scale.gpus_per_worker),
-        "PYTHONUNBUFFERED": "1",
-        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_SECONDS),
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+        "job_id": request.job_id,
+        "entrypoint": request.entrypoint,
+        "metadata": request.metadata,
+        "runtime_env": {
+            "working_dir": sorted(request.files),
+            "py_modules": sorted(wheel_files()),
+            "env_vars": sorted(request.environment),
+            "pip": request.pip,
+        },
+        "secrets": sorted(config.cluster.secrets),
+        "config": request.files["run.yaml"],
     }

@@ -20,7 +20,11 @@ def show_summary(result: TrainResult) -> None:
     if output.as_json():
         output.emit_json(summary_object(result))
         return
-    output.pairs(summary_rows(result.summary), title=f"{result.config.name}: {HEADINGS[result.state]}")
+    why = result.summary.get("stopped_why")
+    title = f"{result.config.name}: {HEADINGS[result.state]}" + (
+        f" ({why})" if why and result.state == "stopped" else ""
+    )
+    output.pairs(summary_rows(result.summary), title=title)
     for line in pointers(result.config):
         output.say(line)
 

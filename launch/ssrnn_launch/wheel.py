@@ -5,7 +5,9 @@ would fetch them all again. Its version ends in a hash of its content, because R
 
 import base64
 import hashlib
+import re
 import zipfile
+from collections.abc import Collection
 from importlib import metadata, util
 from pathlib import Path
 
@@ -42,13 +44,26 @@ def wheel_files() -> dict[str, bytes]:
         for root in _package_folders(package):
             files |= {f"{package}/{path.relative_to(root).as_posix()}": path.read_bytes() for path in _files_in(root)}
     configs = configs_folder()
-    files |= {f"{CONFIGS}/{path.name}": path.read_bytes() for path in sorted(configs.glob("*.yaml"))}
+    files |= {
+        f"{CONFIGS}/{path.relative_to(configs).as_posix()}": path.read_bytes() for path in configs.rglob("*.yaml")
+    }
     return dict(sorted(files.items()))
 
 
 def base_version() -> str:
     """The version of the installed distribution, without a local part."""
     return metadata.version(DISTRIBUTION).partition("+")[0]
+
+
+def requirements(extras: Collection[str] = ()) -> list[str]:
+    """What a node's environment needs besides the wheel, Ray as it is here: a cluster has one Ray everywhere."""
+    found = []
+    for line in metadata.requires(DISTRIBUTION) or []:
+        wanted, _, marker = (part.strip() for part in line.partition(";"))
+        extra = re.search(r"""extra\s*==\s*['"]([\w.-]+)['"]""", marker)
+        if not marker or (extra is not None and extra[1] in extras):
+            found.append(re.sub(r"^ray(\[[\w,-]+\])?.*", rf"ray\1=={metadata.version('ray')}", wanted))
+    return found
 
 
 def _package_folders(package: str) -> list[Path]:

@@ -1,54 +1,95 @@
-"""What runs in each worker: output into the run's logs, its share of threads, then ssrnn_dist.train.
+"""What runs in each worker: output into the run's logs, its share of threads, the group, then ssrnn_dist.train.
 
 Imports torch and the trainer inside, in the worker's process."""
 
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssrnn_data.errors import DataError
+from ssrnn_dist.config import RunConfig
 from ssrnn_dist.problems import RunFailed, UserError
+from ssrnn_dist.tracking.energy import EnergyMeter
+from ssrnn_dist.tracking.phases import PhaseClock
 from ssrnn_launch.board import BoardHooks
+from ssrnn_launch.pulse import Pulsing
+from ssrnn_launch.rendezvous import Meeting, environment_of, join, listen
 
 # Errors that come back however often a run is started again: bugs, full disks. Collectives fail as RuntimeError.
 LASTING_ERRORS = (RunFailed, TypeError, AttributeError, NameError, LookupError, AssertionError, ImportError)
 LASTING_ERRNOS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-def work(task: dict[str, Any]) -> dict[str, Any] | None:
-    """Train this rank's part; rank 0's summary goes to the board.
+@dataclass(frozen=True)
+class Task:
+    """What a worker has to do. config: as a mapping.  threads: None: an even share of its node."""
 
-    task: config (as a mapping), logs (folder), threads (of a worker; None: an even share of its node), board."""
-    import ray.train
+    worker: str
+    config: dict[str, Any]
+    logs: str
+    threads: int | None
+    reached_step: int
+    meeting: Meeting
 
-    context = ray.train.get_context()
-    rank = context.get_world_rank()
-    board = task["board"]
-    _send_output_to(Path(task["logs"]) / f"worker-{rank}.log")
-    try:
-        _take_threads(task["threads"], context.get_local_world_size())
-        summary = _train(task["config"], BoardHooks(board) if rank == 0 else None)
-    except BaseException as error:
+
+class TrainWorker:
+    """One rank; a Ray actor of one life of the run."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+        self._clock = PhaseClock()
+
+    def arrive(self) -> tuple[str, ...]:
+        """The GPUs that Ray gave to this worker."""
+        import ray
+
+        return tuple(str(each) for each in ray.get_gpu_ids())
+
+    def listen(self, host: str) -> tuple[str, int]:
+        return listen(host)
+
+    def work(self, task: Task) -> None:
+        """Train this rank's part; rank 0 tells the board how it ended."""
+        _send_output_to(Path(task.logs) / f"worker-{task.meeting.rank}.log")
+        hooks = BoardHooks(self._board, self._clock, task.reached_step)
+        from ssrnn_dist.config import check_config
+
+        config = check_config(task.config)
+        notice = config.cluster.notice if task.meeting.local_rank == 0 else None
+        with Pulsing(task.worker, self._board, hooks, notice) as pulsing:
+            _note_sigterm(pulsing)
+            try:
+                self._train(config, task, hooks, pulsing)
+            except BaseException as error:
+                self._tell(error)
+
+    def _train(self, config: RunConfig, task: Task, hooks: BoardHooks, pulsing: Pulsing) -> None:
+        network = config.cluster.network
+        os.environ.update(environment_of(task.meeting, network))
+        _take_threads(task.threads, task.meeting.local_size)
+        from ssrnn_dist.train import train
+
+        join(task.meeting, network)
+        meeting = task.meeting
+        pulsing.meter = EnergyMeter.open(bool(meeting.devices), meeting.local_rank, 1 / meeting.local_size)
+        train(config, hooks)
+
+    def _tell(self, error: BaseException) -> None:
+        """What a restart would not mend is told to the board; everything else is raised, and starts the run again."""
         traceback.print_exc()
         sys.stderr.flush()
         told = lasting_failure(error)
         if told is None:
-            raise
-        ray.get(board.fail.remote(*told))  # the driver ends the run; raising would only start it again
-        return None
-    if rank == 0:
-        ray.get(board.finish.remote(summary))
-    return summary
+            raise error
+        import ray
 
-
-def _train(config: dict[str, Any], hooks: BoardHooks | None) -> dict[str, Any]:
-    from ssrnn_dist.config import check_config
-    from ssrnn_dist.train import train
-
-    return train(check_config(config), hooks)
+        ray.get(self._board.fail.remote(*told))
 
 
 def lasting_failure(error: BaseException) -> tuple[bool, list[str]] | None:
@@ -64,6 +105,12 @@ def lasting_failure(error: BaseException) -> tuple[bool, list[str]] | None:
     if isinstance(error, LASTING_ERRORS):
         return False, [f"{type(error).__name__}: {' '.join(str(error).split())}"]
     return None
+
+
+def _note_sigterm(pulsing: Pulsing) -> None:
+    """SIGTERM to a worker means that its node goes: the run is told, and saves."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, frame: pulsing.note("a worker got SIGTERM"))
 
 
 def _send_output_to(path: Path) -> None:

@@ -8,15 +8,23 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from ssrnn_dist.checkpoint.names import MANIFEST, TOKENIZER, newest_at, step_name
 from ssrnn_dist.checkpoint.slices import Slice
-from ssrnn_dist.checkpoint.store import MANIFEST, Checkpoint, why_torn
+from ssrnn_dist.checkpoint.store import Checkpoint, why_torn
 from ssrnn_dist.config.model import ModelConfig
+from ssrnn_dist.config.run import local_root
 from ssrnn_dist.model import LanguageModel
 from ssrnn_dist.problems import user_error
+from ssrnn_dist.storage.remote import RemoteFolder
 
 
-def find_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint at path: its own folder, a run's folder or its checkpoints/; there the newest whole one."""
+def find_checkpoint(path: Path | str) -> Checkpoint:
+    """The checkpoint at path: its own folder, a run's folder or its checkpoints/; there the newest whole one.
+
+    A URL of a run's folder is allowed too: the checkpoint's files come to this node as they are read."""
+    if "://" in str(path):
+        return _find_in_a_store(str(path).rstrip("/"))
+    path = Path(path)
     if (path / MANIFEST).is_file():
         torn = why_torn(path)
         if torn is not None:
@@ -28,6 +36,18 @@ def find_checkpoint(path: Path) -> Checkpoint:
                 return Checkpoint(folder)
     came = "no checkpoint in it" if path.is_dir() else "a file" if path.exists() else "no such folder"
     raise user_error(str(path), came, "the folder of a run or of one of its checkpoints is wanted")
+
+
+def _find_in_a_store(url: str) -> Checkpoint:
+    remote = RemoteFolder(url).below("checkpoints")
+    step = newest_at(remote)
+    if step < 0:
+        raise user_error(RemoteFolder(url).shown, "no checkpoint in it", "the URL of a run's folder is wanted")
+    above, _, name = url.rpartition("/")
+    folder = local_root(above) / name / "checkpoints" / step_name(step)
+    found = Checkpoint(folder, remote.below(folder.name))
+    found.path(TOKENIZER)
+    return found
 
 
 def load_model(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> LanguageModel:

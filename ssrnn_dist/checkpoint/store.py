@@ -1,127 +1,56 @@
-"""Checkpoints on disk: a folder a step, a safetensors file a rank, and checkpoint.json, without which it is torn.
+"""Checkpoints as they are read: a folder a step, a safetensors file a rank, and checkpoint.json.
 
-Imports safetensors and torch; one process a rank, one shared file system. No pickles."""
+Without that it is torn. No pickles. writer.py writes them; fetch.py brings files from a store."""
 
 import hashlib
 import json
-import os
-import re
-import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 from torch import Tensor
 
+from ssrnn_dist.checkpoint.fetch import fetched
+from ssrnn_dist.checkpoint.names import MANIFEST, TOKENIZER, VERSION, newest_at, step_folder, step_of
 from ssrnn_dist.checkpoint.slices import Slice, copies_for, parse_key
-from ssrnn_dist.files import write_bytes_atomic, write_json_atomic
 from ssrnn_dist.problems import user_error
+from ssrnn_dist.storage.remote import RemoteFolder
 from ssrnn_dist.world import World, attempt
 
-VERSION = 1
-MANIFEST = "checkpoint.json"
-TOKENIZER = "tokenizer.json"
+__all__ = ["MANIFEST", "TOKENIZER", "Checkpoint", "lane_states", "newest_checkpoint", "step_folder", "why_torn"]
 
 
-def step_folder(root: Path, step: int) -> Path:
-    return root / f"step-{step:08d}"
+def newest_checkpoint(root: Path, world: World, remote_folder: str | None = None) -> "Checkpoint | None":
+    """The newest whole checkpoint of a run, the same on every rank; torn ones are skipped with a warning.
 
+    root: the run's checkpoints/.  remote_folder: the URL of the run's folder where it has one; then what stands there
+    counts, and root is this node's copy.  Rank 0 alone looks; DataError where the store cannot be read."""
+    remote = RemoteFolder(remote_folder).below("checkpoints") if remote_folder else None
+    found = [-1]
 
-def write_checkpoint(
-    root: Path,
-    step: int,
-    tensors: Mapping[str, Tensor],
-    about: Mapping[str, Any],
-    beside: Mapping[str, bytes],
-    world: World,
-    keep: int,
-) -> Path:
-    """Write this rank's tensors; when all ranks have, the checkpoint appears at once, whole.
+    def look() -> None:
+        if world.is_first:
+            found[0] = newest_at(remote) if remote else _newest_whole_step(root)
 
-    root: the run's checkpoints/.  about: JSON-able, from rank 0.  beside: small files that go into the folder, from
-    rank 0.  keep: newest checkpoints that stay.
-    Raises on every rank where one could not write (a full disk, say); the older checkpoints are untouched."""
-    final, partial = step_folder(root, step), root / f".step-{step:08d}.partial"
-    world.all_well(attempt(lambda: _clean_slate(partial) if world.is_first else None), "making the checkpoint")
-    world.all_well(attempt(lambda: _write_rank(partial, world.rank, tensors)), "writing the checkpoint")
-
-    def finish() -> None:
-        files = {name: _write_small(partial / name, data) for name, data in beside.items()}
-        for rank in range(world.size):
-            note = partial / f"rank-{rank:05d}.json"
-            files[_rank_file(rank)] = json.loads(note.read_text())
-            note.unlink()
-        write_json_atomic(partial / MANIFEST, {"version": VERSION, "step": step, "files": files, **about})
-        shutil.rmtree(final, ignore_errors=True)  # a torn one, left by a kill
-        partial.rename(final)
-        _forget_old(root, keep)
-
-    error = attempt(lambda: finish() if world.is_first else None)
-    if error is not None:
-        shutil.rmtree(partial, ignore_errors=True)
-    world.all_well(error, "finishing the checkpoint")
-    return final
-
-
-def _clean_slate(partial: Path) -> None:
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-
-
-def _rank_file(rank: int) -> str:
-    return f"rank-{rank:05d}.safetensors"
-
-
-def _write_rank(partial: Path, rank: int, tensors: Mapping[str, Tensor]) -> None:
-    path = partial / _rank_file(rank)
-    try:
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
-        with path.open("r+b") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, SafetensorError):
-            raise _as_os_error(error, path) from error
-        raise
-    write_json_atomic(partial / f"rank-{rank:05d}.json", {"sha256": digest, "bytes": path.stat().st_size})
-
-
-def _as_os_error(error: SafetensorError, path: Path) -> OSError:
-    """With the system's number, which safetensors gives in words only: a full disk must be known as one."""
-    number = re.search(r"os error (\d+)", str(error))
-    return OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else OSError(f"{path}: {error}")
-
-
-def _write_small(path: Path, data: bytes) -> dict[str, Any]:
-    write_bytes_atomic(path, data)
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-
-
-def _forget_old(root: Path, keep: int) -> None:
-    for old in sorted(root.glob("step-*"), reverse=True)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def newest_checkpoint(root: Path, world: World) -> "Checkpoint | None":
-    """The newest whole checkpoint below root, the same on every rank; torn ones are skipped with a warning.
-
-    Rank 0 alone reads and hashes."""
-    step = world.first_says(_newest_whole_step(root) if world.is_first else -1)
-    return Checkpoint(step_folder(root, step)) if step >= 0 else None
+    world.all_well(attempt(look), "looking for the newest checkpoint")
+    step = world.first_says(found[0])
+    if step < 0:
+        return None
+    folder = step_folder(root, step)
+    return Checkpoint(folder, remote.below(folder.name) if remote else None)
 
 
 def _newest_whole_step(root: Path) -> int:
     for folder in sorted(root.glob("step-*"), reverse=True):
         torn = why_torn(folder)
         if torn is None:
-            return int(folder.name.removeprefix("step-"))
+            return step_of(folder.name)
         warnings.warn(f"checkpoint {folder} is torn ({torn}) and is skipped", stacklevel=2)
     return -1
 
@@ -130,58 +59,88 @@ def why_torn(folder: Path) -> str | None:
     """What a checkpoint lacks; None where it is whole."""
     try:
         files = json.loads((folder / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        looks = [partial(_why_wrong, folder / name, each["bytes"], each["sha256"]) for name, each in files.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"no readable {MANIFEST}"
-    for name, expected in files.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != expected["bytes"]:
-            return f"{name} has {path.stat().st_size} of {expected['bytes']} bytes"
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                return f"{name} has another checksum"
-    return None
+    with ThreadPoolExecutor(max_workers=8) as pool:  # hashing lets go of the interpreter
+        return next((wrong for wrong in pool.map(lambda look: look(), looks) if wrong), None)
+
+
+def _why_wrong(path: Path, size_bytes: int, sha256: str) -> str | None:
+    if not path.is_file():
+        return f"{path.name} is missing"
+    if path.stat().st_size != size_bytes:
+        return f"{path.name} has {path.stat().st_size} of {size_bytes} bytes"
+    with path.open("rb") as file:
+        same = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    return None if same else f"{path.name} has another checksum"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint, read a slice at a time."""
+    """A whole checkpoint, read a slice at a time.
+
+    remote: where it stands, if not in folder; its files come to folder as they are needed, and are checked. Then
+    reading raises DataError where one cannot be had."""
 
     folder: Path
+    remote: RemoteFolder | None = None
 
     @cached_property
     def about(self) -> dict[str, Any]:
         """checkpoint.json. UserError where the folder is no checkpoint of ours."""
+        where = str(self.folder)
         try:
-            about = json.loads((self.folder / MANIFEST).read_text())
-        except (OSError, ValueError):
-            raise user_error(str(self.folder), "no checkpoint", f"a folder with a {MANIFEST} is wanted") from None
+            about = json.loads(self.remote.read(MANIFEST) if self.remote else (self.folder / MANIFEST).read_bytes())
+        except (OSError, ValueError) as error:
+            if self.remote and not isinstance(error, json.JSONDecodeError):
+                raise
+            raise user_error(where, "no checkpoint", f"a folder with a {MANIFEST} is wanted") from None
         if not isinstance(about, dict) or about.get("version") != VERSION:
-            raise user_error(str(self.folder), "a checkpoint of another version", f"version {VERSION} is allowed")
+            raise user_error(where, "a checkpoint of another version", f"version {VERSION} is allowed")
         return about
+
+    def path(self, name: str) -> Path:
+        """One of its files, on this node."""
+        if self.remote is None:
+            return self.folder / name
+        if name not in self._here:
+            self._here[name] = fetched(self.remote, name, self.about["files"][name], self.folder)
+        return self._here[name]
+
+    @cached_property
+    def _here(self) -> dict[str, Path]:
+        return {}
 
     @property
     def rank_files(self) -> list[str]:
         return [name for name in self.about["files"] if name.endswith(".safetensors")]
+
+    def _sizes(self, name: str) -> dict[str, int]:
+        """Key → number of elements of what lies in a rank's file. The manifest tells it since files can be far away."""
+        told: dict[str, int] | None = self.about["files"][name].get("tensors")
+        if told is not None:
+            return told
+        with safe_open(self.path(name), framework="pt") as file:
+            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 (not a dict)
+        return {key: torch.Size(shape).numel() for key, shape in shapes.items()}
 
     @cached_property
     def _index(self) -> dict[str, dict[Slice, str]]:
         """kind → slice → file."""
         index: dict[str, dict[Slice, str]] = {}
         for name in self.rank_files:
-            with safe_open(self.folder / name, framework="pt") as file:
-                for key in file.keys():  # noqa: SIM118 (not a dict)
-                    if "@" in key:
-                        kind, piece = parse_key(key, file.get_slice(key).get_shape()[0])
-                        index.setdefault(kind, {})[piece] = name
+            for key, length in self._sizes(name).items():
+                if "@" in key:
+                    kind, piece = parse_key(key, length)
+                    index.setdefault(kind, {})[piece] = name
         return index
 
     def read(self, kind: str, wanted: Slice, out: Tensor) -> None:
         """Fill out (length,) with a slice of a parameter's `kind`, whoever wrote it."""
         stored = self._index.get(kind, {})
         for copy in copies_for(wanted, stored):
-            with safe_open(self.folder / stored[copy.source], framework="pt") as file:
+            with safe_open(self.path(stored[copy.source]), framework="pt") as file:
                 piece = file.get_slice(copy.source.key(kind))[copy.source_start : copy.source_start + copy.length]
             out[copy.target_start : copy.target_start + copy.length].copy_(piece)
 
@@ -192,19 +151,25 @@ class Checkpoint:
             sizes[piece.name] = max(sizes.get(piece.name, 0), piece.end)
         return sizes
 
-    def rows(self, prefix: str) -> list[dict[str, Tensor]]:
-        """Per rank file, the tensors whose name starts with prefix (without it)."""
-        found = []
+    def tensors(self, name: str, prefix: str) -> dict[str, Tensor]:
+        """The tensors of a rank's file whose name starts with prefix (without it)."""
+        keys = [key for key in self._sizes(name) if key.startswith(prefix)]
+        if not keys:
+            return {}
+        with safe_open(self.path(name), framework="pt") as file:
+            return {key.removeprefix(prefix): file.get_tensor(key) for key in keys}
+
+    def files_with_lanes(self, lanes: range) -> Iterable[str]:
+        """The rank files that may hold the states of some of these lanes."""
         for name in self.rank_files:
-            with safe_open(self.folder / name, framework="pt") as file:
-                keys = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 (not a dict)
-                found.append({key.removeprefix(prefix): file.get_tensor(key) for key in keys})
-        return found
+            held = self.about["files"][name].get("lanes")
+            if held is None or (held[0] < lanes.stop and lanes.start < held[1]):
+                yield name
 
 
 def lane_states(checkpoint: Checkpoint, lanes: range, n_layers: int) -> tuple[Tensor, ...]:
     """The hidden state (lanes, S) of each layer for the given lanes, whichever ranks had them."""
-    rows = checkpoint.rows("hidden/")
+    rows = [checkpoint.tensors(name, "hidden/") for name in checkpoint.files_with_lanes(lanes)]
     all_lanes = torch.cat([tensors["lanes"] for tensors in rows])
     place_of = {lane: place for place, lane in enumerate(all_lanes.tolist())}
     places = torch.tensor([place_of[lane] for lane in lanes], dtype=torch.int64)

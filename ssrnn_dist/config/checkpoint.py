@@ -2,7 +2,9 @@
 
 Each field is read somewhere; its unit is in its name; imports pydantic only."""
 
-from pydantic import Field
+import re
+
+from pydantic import Field, model_validator
 
 from ssrnn_dist.config.base import PositiveInt, Section
 
@@ -15,4 +17,15 @@ class CheckpointSection(Section):
     keep: PositiveInt = Field(2, description="newest checkpoints that stay")
     keep_every_steps: PositiveInt | None = Field(None, description="checkpoints at its multiples stay, too; null: none")
     asynchronous: bool = Field(True, description="written in the background while training goes on")
-    uri: str | None = Field(None, description="an fsspec URL that checkpoints are copied to as well; null: none")
+    uri: str | None = Field(
+        None, description="an fsspec URL with the place of a second copy, <uri>/<name>/checkpoints; null: none"
+    )
+
+    @model_validator(mode="after")
+    def uri_is_a_plain_url(self) -> "CheckpointSection":
+        uri = self.uri or "any://place"
+        if re.search(r"://[^/@]*:[^/@]*@", uri):
+            raise ValueError("uri: a password in the URL; one without is allowed: keys come from the environment")
+        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", uri) or "::" in uri:
+            raise ValueError(f"uri: {uri!r}; an fsspec URL such as s3://bucket/folder is allowed, or null")
+        return self

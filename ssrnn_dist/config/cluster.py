@@ -9,6 +9,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ssrnn_dist.config.base import NonNegativeInt, PositiveInt, Section
 
+# Of a variable's last or middle word: MLFLOW_TRACKING_PASSWORD and AWS_ACCESS_KEY_ID, but not TOKENIZERS_PARALLELISM.
+_SECRET_WORD = re.compile(r"(TOKEN|SECRET|KEY|PASSWORD|PASSWD|CREDENTIAL)S?(_|$)", re.IGNORECASE)
+_LOGIN_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
+
 
 def _is_a_variable(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
@@ -16,7 +20,20 @@ def _is_a_variable(name: str) -> str:
     return name
 
 
+def _is_no_secret(env: dict[str, str]) -> dict[str, str]:
+    for name, value in env.items():
+        if _SECRET_WORD.search(name) or holds_login(value):
+            raise ValueError(f"{name} looks like a secret, whose value would be sent; name it in cluster.secrets")
+    return env
+
+
+def holds_login(text: str) -> bool:
+    """Whether a text holds a URL with a password in it."""
+    return _LOGIN_IN_URL.search(text) is not None
+
+
 Variable = Annotated[str, AfterValidator(_is_a_variable)]
+PlainVariables = Annotated[dict[Variable, str], AfterValidator(_is_no_secret)]
 
 
 class NetworkSection(Section):
@@ -25,7 +42,7 @@ class NetworkSection(Section):
     interface: str | None = Field(
         None, min_length=1, description="network interface of NCCL and gloo; null: the node's"
     )
-    env: dict[Variable, str] = Field({}, description="NCCL's and the network's variables, such as NCCL_IB_HCA: mlx5")
+    env: PlainVariables = Field({}, description="NCCL's and the network's variables, such as NCCL_IB_HCA: mlx5")
     collective_timeout_seconds: PositiveInt = Field(300, description="after which a collective gives up")
 
 
@@ -40,29 +57,44 @@ class NoticeSection(Section):
 class NodesSection(Section):
     """The nodes of a cluster that `submit --to kuberay|aws|gcp` asks for."""
 
-    instance_type: str | None = Field(None, min_length=1, description="of AWS or GCP; null: an example, to be changed")
-    head_instance_type: str | None = Field(None, min_length=1, description="null: a small one without GPUs")
-    region: str | None = Field(None, min_length=1)
-    zone: str | None = Field(None, min_length=1)
+    instance_type: str | None = Field(
+        None, min_length=1, description="of the workers' nodes; wanted for aws and gcp, null on KubeRay: any"
+    )
+    head_instance_type: str | None = Field(
+        None, min_length=1, description="of the head, which needs no GPU; wanted for aws and gcp"
+    )
+    machine_image: str | None = Field(
+        None, min_length=1, description="AMI, or GCP's source image, with the GPU's driver; wanted for aws and gcp"
+    )
+    project: str | None = Field(None, min_length=1, description="of GCP; wanted there")
+    region: str | None = Field(None, min_length=1, description="wanted for aws and gcp, null on KubeRay: any")
+    zone: str | None = Field(None, min_length=1, description="wanted for gcp, null elsewhere: any")
     workers_each: PositiveInt = Field(1, description="workers that a node holds: its GPUs, where a worker has one")
     cpus: PositiveInt | None = Field(None, description="of a node; null: what its workers ask for")
     memory_gb: float | None = Field(None, gt=0, description="of a pod; null: 4 for each of its workers and 4 more")
-    disk_gb: PositiveInt = Field(200, description="of a node's root disk")
-    spot: bool = Field(False, description="nodes that may be taken away, at a lower price")
+    disk_gb: PositiveInt = Field(200, description="of a virtual machine's root disk")
+    spot: bool = Field(False, description="workers on nodes that may be taken away, at a lower price")
 
 
 class ClusterSection(Section):
     """Which Ray cluster, and what its nodes bring along; a local one where nothing is given."""
 
     address: str | None = Field(None, description="Ray address to train on; null: start Ray here, on loopback")
-    image: str | None = Field(None, min_length=1, description="container image with the dependencies (KubeRay, VMs)")
+    image: str | None = Field(
+        None, min_length=1, description="container image with the dependencies, for `submit --to kuberay|aws|gcp`"
+    )
     pip: list[str] = Field([], description="packages that Ray installs for the job; an image is quicker")
-    env: dict[Variable, str] = Field({}, description="environment of every worker; no secrets")
+    env: PlainVariables = Field({}, description="environment of a job's driver and workers; no secrets")
     secrets: dict[Variable, str] = Field(
-        {}, description="variable: the name of a secret (KubeRay: secret/key), never its value"
+        {}, description="variable: a secret's name, never its value (KubeRay: secret/key; AWS, GCP: of the manager)"
+    )
+    volumes: dict[str, str] = Field(
+        {}, description="folder: what every node has mounted there (KubeRay: a volume claim; AWS, GCP: NFS's HOST:/DIR)"
     )
     namespace: str = Field("default", min_length=1, description="of Kubernetes")
-    service_account: str | None = Field(None, min_length=1, description="of Kubernetes; null: the namespace's default")
+    service_account: str | None = Field(
+        None, min_length=1, description="the nodes' rights: Kubernetes' or GCP's account, AWS's instance profile"
+    )
     idle_minutes: NonNegativeInt = Field(5, description="after which a cluster made for the run lets idle nodes go")
     network: NetworkSection = NetworkSection()
     notice: NoticeSection = NoticeSection()
@@ -73,4 +105,11 @@ class ClusterSection(Section):
         both = sorted(self.env.keys() & self.secrets.keys())
         if both:
             raise ValueError(f"secrets: {both[0]} stands in env as well; one of them is allowed")
+        return self
+
+    @model_validator(mode="after")
+    def volumes_have_folders(self) -> "ClusterSection":
+        relative = sorted(folder for folder in self.volumes if not folder.startswith("/"))
+        if relative:
+            raise ValueError(f"volumes: {relative[0]}; absolute paths are allowed, such as /shared: my-claim")
         return self

@@ -30,10 +30,14 @@ class CostSection(Section):
     usd_per_node_hour: float | None = Field(None, ge=0, description="or of one node, idle devices and all")
     usd_per_device_hour: float | None = Field(None, ge=0, description="or of one GPU, idle ones of our nodes too")
     price_file: str | None = Field(
-        None, description="or a YAML of prices by instance type or node label (`ssrnn cost prices` explains it)"
+        None, description="or a YAML of prices by instance type, node label or accelerator (docs/cost.md)"
     )
-    instance_type: str | None = Field(None, min_length=1, description="the nodes' entry of price_file; null: by label")
-    market: Literal["on_demand", "spot"] = Field("on_demand", description="which of price_file's prices is paid")
+    instance_type: str | None = Field(
+        None, min_length=1, description="in price_file, of nodes that have no label that says it"
+    )
+    market: Literal["on_demand", "spot"] = Field(
+        "on_demand", description="which of price_file's prices is paid on nodes without the label ray.io/market-type"
+    )
     rented: Literal["workers", "cluster"] = Field(
         "workers",
         description="what is paid for: nodes that hold workers, or all of the cluster, head and idle ones too",

@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from ssrnn_dist.config.run import RunConfig
+from ssrnn_dist.config.base import Section
 from ssrnn_dist.problems import Problem
 
 # The key that one of our own validators names at the beginning of its message: `workers: [4, 2]; ...`.
@@ -30,23 +30,26 @@ _WANTED = {
     "bool_type": "true or false is wanted",
     "bool_parsing": "true or false is wanted",
     "list_type": "a list is wanted",
+    "date_type": "a date is wanted, such as 2026-11-01",
+    "date_from_datetime_parsing": "a date is wanted, such as 2026-11-01",
+    "date_from_datetime_inexact": "a date is wanted, such as 2026-11-01",
 }
 
 
-def explain(error: ValidationError, values: Any, where: str) -> list[Problem]:
+def explain(error: ValidationError, values: Any, where: str, root: type[Section]) -> list[Problem]:
     """Every problem of a config, in its order.
 
-    values: the mapping that was validated.  where: what stands for the whole config."""
-    problems = dict.fromkeys(_problem(detail, values, where) for detail in error.errors())
+    values: the mapping that was validated.  where: what stands for the whole config.  root: what it should be."""
+    problems = dict.fromkeys(_problem(detail, values, where, root) for detail in error.errors())
     return list(problems)
 
 
-def _problem(detail: Any, values: Any, where: str) -> Problem:
+def _problem(detail: Any, values: Any, where: str, root: type[Section]) -> Problem:
     location = [str(part) for part in detail["loc"]]
     kind, message = detail["type"], str(detail["msg"]).removeprefix("Value error, ")
     if kind in ("extra_forbidden", "invalid_key"):
-        return _unknown_key(location)
-    fields = _fields(location)
+        return _unknown_key(location, root)
+    fields = _fields(location, root)
     path = ".".join(location) or where
     union = next((depth for depth, field in enumerate(fields) if _is_union(field)), None)
     if union is not None:  # pydantic tells of each member of the union; the user gave one value
@@ -62,30 +65,29 @@ def _problem(detail: Any, values: Any, where: str) -> Problem:
     return Problem(
         path,
         _shown(detail.get("input")),
-        _wanted_like(detail.get("input"), location) + _wanted(kind, detail.get("ctx") or {}, message, location),
+        _wanted_like(detail.get("input"), fields) + _wanted(kind, detail.get("ctx") or {}, message, location, root),
     )
 
 
-def _unknown_key(location: Sequence[str]) -> Problem:
-    fields = _keys_at(location[:-1])
+def _unknown_key(location: Sequence[str], root: type[Section]) -> Problem:
+    fields = _keys_at(location[:-1], root)
     close = difflib.get_close_matches(location[-1], fields, n=1)
     guess = f"did you mean {close[0]}? " if close else ""
     return Problem(".".join(location), "unknown key", f"{guess}allowed: {', '.join(sorted(fields))}")
 
 
-def _wanted_like(value: Any, location: Sequence[str]) -> str:
+def _wanted_like(value: Any, fields: Sequence[FieldInfo]) -> str:
     """A guess for a misspelt word where only some words are allowed."""
-    fields = _fields(location)
     words = [each for each in get_args(fields[-1].annotation) if isinstance(each, str)] if fields else []
     close = difflib.get_close_matches(value, words, n=1) if isinstance(value, str) else []
     return f"did you mean {close[0]}? " if close else ""
 
 
-def _wanted(kind: str, context: Mapping[str, Any], message: str, location: Sequence[str]) -> str:
+def _wanted(kind: str, context: Mapping[str, Any], message: str, location: Sequence[str], root: type[Section]) -> str:
     if kind in _WANTED:
         return _WANTED[kind]
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"a mapping is wanted; allowed keys: {', '.join(sorted(_keys_at(location)))}"
+        return f"a mapping is wanted; allowed keys: {', '.join(sorted(_keys_at(location, root)))}"
     if kind == "literal_error":
         return f"allowed: {context['expected']}"
     if kind == "too_short":
@@ -93,10 +95,10 @@ def _wanted(kind: str, context: Mapping[str, Any], message: str, location: Seque
     return re.sub(r"^[Ii]nput should be (.*)$", r"\1 is allowed", message)
 
 
-def _fields(location: Sequence[str]) -> list[FieldInfo]:
+def _fields(location: Sequence[str], root: type[Section]) -> list[FieldInfo]:
     """The fields on the way down a location, as far as it names fields."""
     found: list[FieldInfo] = []
-    model: Any = RunConfig
+    model: Any = root
     for part in location:
         if part.isdecimal():  # an entry of a list
             continue
@@ -108,9 +110,9 @@ def _fields(location: Sequence[str]) -> list[FieldInfo]:
     return found
 
 
-def _keys_at(location: Sequence[str]) -> list[str]:
-    fields = _fields(location)
-    model = _section_of(fields[-1]) if fields else RunConfig
+def _keys_at(location: Sequence[str], root: type[Section]) -> list[str]:
+    fields = _fields(location, root)
+    model = _section_of(fields[-1]) if fields else root
     return list(model.model_fields) if model else []
 
 

@@ -58,7 +58,7 @@ def validated(kind: type[AnySection], values: dict[str, Any], where: str) -> Any
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise UserError(*explain(error, values, where)) from None
+        raise UserError(*explain(error, values, where, kind)) from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

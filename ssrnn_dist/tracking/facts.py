@@ -2,6 +2,7 @@
 
 Imports the config only; asks git, /proc and the installed packages' metadata, and torch where it is loaded already."""
 
+import getpass
 import os
 import platform
 import re
@@ -51,9 +52,20 @@ def without_password(text: str) -> str:
 
 
 def tags_of(config: RunConfig) -> dict[str, str]:
-    """Tags to search runs by; what cannot be found out is left out."""
-    commit = git_commit(Path(__file__))
+    """Tags to search runs by; what cannot be found out is left out. The config's own come last."""
+    commit, user = git_commit(Path(__file__)), user_name()
     tags = {
+        "project": project_of(config),
+        "cluster": without_password(config.cluster.address or "local"),
+        "device": device(config),
+        "workers": workers_range(config.scale.fewest_workers, config.scale.most_workers),
+        "precision": config.train.precision,
+        "zero_stage": str(config.scale.zero_stage),
+        "cell": config.model.cell,
+        "market": config.cost.market if config.cost.price_file else None,
+        "user": user,
+        "mlflow.user": user,
+        "mlflow.source.name": "ssrnn",
         "feedback": feedback_rule(config.feedback),
         "git_commit": commit,
         "mlflow.source.git.commit": commit.removesuffix("-dirty") if commit else None,
@@ -62,8 +74,32 @@ def tags_of(config: RunConfig) -> dict[str, str]:
         "hardware.cpu": cpu_model(),
         "hardware.cpu_cores": str(os.cpu_count()) if os.cpu_count() else None,
         "hardware.gpu": gpu_name(),
+        **{key: without_password(value) for key, value in config.tracking.tags.items()},
     }
     return {key: value for key, value in tags.items() if value}
+
+
+def project_of(config: RunConfig) -> str:
+    """What `ssrnn cost --by project` sums the run by."""
+    return config.tracking.project or config.tracking.experiment
+
+
+def device(config: RunConfig) -> str:
+    """`cpu`, or the GPU's name as far as it is known here."""
+    if not config.scale.gpus_per_worker:
+        return "cpu"
+    return config.scale.accelerator_type or gpu_name() or "gpu"
+
+
+def workers_range(fewest: int, most: int) -> str:
+    return str(fewest) if fewest == most else f"{fewest}-{most}"
+
+
+def user_name() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return None
 
 
 def feedback_rule(feedback: FeedbackConfig) -> str:

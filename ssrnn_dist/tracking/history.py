@@ -23,9 +23,13 @@ class History:
         self._lines = JsonLines(path)
         self._lines.append({RESUMED_FROM: from_step})
 
-    def append(self, metrics: StepMetrics) -> None:
-        """Write one row: the fields of StepMetrics and `time` in Unix seconds. Raises OSError on a full disk."""
-        self._lines.append({**metrics.as_dict(), "time": round(time.time(), 3)})
+    def append(self, metrics: StepMetrics) -> float:
+        """Write one row: the fields of StepMetrics, and `time` in Unix seconds, which is returned.
+
+        Raises OSError on a full disk."""
+        now = round(time.time(), 3)
+        self._lines.append({**metrics.as_dict(), "time": now})
+        return now
 
     def close(self) -> None:
         self._lines.close()

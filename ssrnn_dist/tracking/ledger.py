@@ -1,191 +1,238 @@
-"""What a run costs, over all its restarts: the ledger of worker time, its file and the sums over it.
+"""The ledger of a run: every second of every worker and rented place, booked once, in an append-only file.
 
-Imports the standard library only; decisions are pure functions of the entries, the file is at the edge."""
+One process of the run writes it, by its own clock: workers only tell what their time goes into. Sums: totals.py."""
 
+import math
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ssrnn_dist.tracking.jsonl import JsonLines, read_json_lines
+from ssrnn_dist.tracking.lives import SECONDS_PER_HOUR, Life, Rate, lives_of, rates_of
+from ssrnn_dist.tracking.phases import PHASES, START_UP
+from ssrnn_dist.tracking.totals import Totals, totals_of
 
-SECONDS_PER_HOUR = 3600.0
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What was spent so far; the dollars are None where the price of any of the time is not known."""
-
-    worker_hours: float
-    cost_usd: float | None
-    usd_per_million_tokens: float | None
+LEDGER = "ledger.jsonl"
+Key = TypeVar("Key")
+# A killed command loses what no row has yet: a five-hundredth of the time, and the file of a month stays small.
+SHORTEST_BEAT_SECONDS, LONGEST_BEAT_SECONDS, BEAT_FRACTION = 0.5, 30.0, 0.002
 
 
-@dataclass(frozen=True)
-class Segment:
-    """One life of one worker group, from opening the ledger to its last beat.
+@dataclass
+class _Worker:
+    """A worker's account: its rate, until when it is booked, in which phase it was last."""
 
-    seconds: elapsed time of the group.  from_step, step: optimizer steps done at its start and at its last beat."""
-
-    workers: int
-    usd_per_worker_hour: float | None
-    from_step: int
-    step: int
-    seconds: float = 0.0
-    tokens: int = 0
-
-    @property
-    def worker_hours(self) -> float:
-        return self.seconds * self.workers / SECONDS_PER_HOUR
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Sums over all segments of a run.
-
-    goodput is distinct steps / executed steps: 1.0 where no step had to be repeated, None where none was executed.
-    Time and steps after the last beat of a life that was killed are not known, and not invented."""
-
-    segments: tuple[Segment, ...]
-    worker_hours: float
-    cost_usd: float | None
-    tokens: int
-    usd_per_million_tokens: float | None
-    executed_steps: int
-    distinct_steps: int
-    goodput: float | None
-
-    @property
-    def restarts(self) -> int:
-        return max(0, len(self.segments) - 1)
-
-    @property
-    def restart_steps(self) -> tuple[int, ...]:
-        """The step from which each life but the first went on."""
-        return tuple(segment.from_step for segment in self.segments[1:])
-
-
-def totals(entries: Iterable[Mapping[str, Any]]) -> Totals:
-    """Sum the entries of a ledger, oldest first: `start` opens a segment, `beat` brings the newest one up to date."""
-    return totals_of(segments_of(entries))
-
-
-def totals_of(segments: tuple[Segment, ...]) -> Totals:
-    """Sum the segments of a run, oldest first."""
-    cost_usd = cost_of(segments)
-    tokens = next((each.tokens for each in reversed(segments) if each.tokens), 0)
-    executed = sum(each.step - each.from_step for each in segments)
-    distinct = _length_of_union((each.from_step, each.step) for each in segments)
-    return Totals(
-        segments=segments,
-        worker_hours=sum(each.worker_hours for each in segments),
-        cost_usd=cost_usd,
-        tokens=tokens,
-        usd_per_million_tokens=per_million(cost_usd, tokens),
-        executed_steps=executed,
-        distinct_steps=distinct,
-        goodput=distinct / executed if executed else None,
-    )
-
-
-def segments_of(entries: Iterable[Mapping[str, Any]]) -> tuple[Segment, ...]:
-    """The segments that the entries tell of; a beat before any start belongs to nothing and is left out."""
-    segments: list[Segment] = []
-    for entry in entries:
-        if entry.get("kind") == "start":
-            step = int(entry["from_step"])
-            segments.append(Segment(int(entry["workers"]), entry["usd_per_worker_hour"], step, step))
-        elif entry.get("kind") == "beat" and segments:
-            segments[-1] = _after_beat(segments[-1], entry["seconds"], entry["step"], entry["tokens"])
-    return tuple(segments)
-
-
-def _after_beat(segment: Segment, seconds: float, step: int, tokens: int) -> Segment:
-    """Booked time and steps never shrink."""
-    return replace(segment, seconds=max(segment.seconds, seconds), step=max(segment.step, step), tokens=tokens)
-
-
-def cost_of(segments: Iterable[Segment]) -> float | None:
-    """Dollars of all segments, each at its own price; None where any time has no price, or nothing has one."""
-    billed = [(each.worker_hours, each.usd_per_worker_hour) for each in segments]
-    if any(hours and price is None for hours, price in billed) or all(price is None for _, price in billed):
-        return None
-    return sum(hours * price for hours, price in billed if price is not None)
-
-
-def per_million(cost_usd: float | None, tokens: int) -> float | None:
-    """Dollars for a million tokens; None without a cost or before the first token."""
-    return None if cost_usd is None or not tokens else cost_usd / tokens * 1e6
-
-
-def _length_of_union(intervals: Iterable[tuple[int, int]]) -> int:
-    length, reached = 0, -1
-    for start, end in sorted(intervals):
-        length += max(0, end - max(start, reached))
-        reached = max(reached, end)
-    return length
-
-
-def read_ledger(path: Path) -> Totals:
-    """The totals of a ledger file, for readers; a missing file is an empty ledger."""
-    return totals(read_json_lines(path))
+    rate: Rate
+    booked_until: float
+    phase: str = START_UP
+    seconds: dict[str, float] = field(default_factory=dict)  # the most that it told
+    joules: float = 0.0
 
 
 class Ledger:
-    """The books of a run, open for one segment: one life of one worker group."""
+    """The books of a run, open for one command; open_life comes first. Any thread may call it.
+
+    Between its pulses a worker's time is taken to go into the phase that it told last. Its next pulse may move that
+    time to other phases, never to another price: seconds and dollars are exact at any moment, and never shrink."""
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        workers: int,
-        usd_per_worker_hour: float | None,
-        from_step: int = 0,
-        clock: Callable[[], float] = time.monotonic,
+        self, path: Path, *, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
     ) -> None:
-        """Start a new segment in the file at path.
-
-        workers: ranks of this group.  usd_per_worker_hour: the price that this segment keeps; None: not known.
-        from_step: optimizer steps that stand already (0, or the step of the checkpoint it resumes from).
-        clock: seconds that never go back.  Raises OSError where the file cannot be written."""
-        self._clock = clock
-        self._started_at = clock()
-        self._earlier = segments_of(read_json_lines(path))
-        self._current = Segment(workers, usd_per_worker_hour, from_step, from_step)
+        """clock: seconds that never go back.  wall: Unix seconds.  OSError where the file cannot be written."""
+        rows = read_json_lines(path)
+        self._clock, self._wall, self._lock = clock, wall, threading.RLock()
+        self._earlier = lives_of(rows)
+        self._rates: dict[Rate, str] = {rate: number for number, rate in rates_of(rows).items()}
+        self._opened_at = self._beat_at = clock()
         self._lines = JsonLines(path)
-        self._lines.append(
-            {
-                "kind": "start",
-                "time": time.time(),
-                "workers": workers,
-                "usd_per_worker_hour": usd_per_worker_hour,
-                "from_step": from_step,
-            }
-        )
+        self._workers: dict[str, _Worker] = {}
+        self._unoccupied: dict[Rate, float] = {}  # places without a worker
+        self._rented_until = clock()  # they are booked until then
+        self._life: Life | None = None
 
-    @property
-    def restarts(self) -> int:
-        """Earlier segments of this run."""
-        return len(self._earlier)
+    def open_life(self, why: str) -> int:
+        """A new worker group is asked for; all that is booked from now on is its. The life's number.
 
-    def beat(self, step: int, tokens: int) -> None:
-        """Book the segment's time until now.
+        why: failure or resize; of a command's first life it is found out: started, or resumed."""
+        with self._lock:
+            if self._life is not None:
+                self._settle()
+                self.beat(now=True)
+                self._earlier = (*self._earlier, self._open())
+            elif self._earlier:
+                why = "resumed"
+            number = self._earlier[-1].number + 1 if self._earlier else 0
+            self._life = Life(number, why, self._wall())
+            self._lines.append({"kind": "life", "life": number, "why": why, "time": round(self._wall(), 3)})
+            return number
 
-        step: optimizer steps done, from the run's beginning.  tokens: trained on so far, each once."""
-        seconds = round(self._clock() - self._started_at, 3)
-        self._lines.append({"kind": "beat", "seconds": seconds, "step": step, "tokens": tokens})
-        self._current = _after_beat(self._current, seconds, step, tokens)
+    def begin(self, from_step: int, tokens: int, workers: int) -> None:
+        """The group trains from this step on."""
+        with self._lock:
+            life = self._open()
+            self._lines.append(
+                {"kind": "begin", "life": life.number, "workers": workers, "from_step": from_step, "tokens": tokens}
+            )
+            self._change(workers=workers, from_step=from_step, step=from_step, tokens=tokens)
 
-    def cost(self, tokens: int) -> Cost:
-        """What all segments cost until the last beat: what is booked, so that it never shrinks after a kill."""
-        segments = (*self._earlier, self._current)
-        cost_usd = cost_of(segments)
-        return Cost(sum(each.worker_hours for each in segments), cost_usd, per_million(cost_usd, tokens))
+    def hire(self, worker: str, rate: Rate, age_seconds: float = 0.0) -> None:
+        """From now on a worker is paid for; age_seconds: since when it has been, all of it start-up."""
+        with self._lock:
+            self.release(worker)  # no name is paid for twice
+            self._number(rate)
+            self._workers[worker] = _Worker(rate, self._clock() - age_seconds)
+
+    def pulse(self, worker: str, phase: str, seconds: Mapping[str, float], joules: float | None = None) -> None:
+        """Book a worker's time until now, split as it tells.
+
+        seconds, joules: of its whole life until now; joules None: no meter.  phase: what it does now."""
+        with self._lock:
+            account = self._workers.get(worker)
+            if account is None:
+                return  # released already: a message that came late
+            told = {each: _more(seconds.get(each), account.seconds.get(each, 0.0)) for each in PHASES}
+            self._book(account, told)
+            account.phase = phase if phase in PHASES else account.phase
+            account.seconds = {each: account.seconds.get(each, 0.0) + told[each] for each in PHASES}
+            if joules is not None:
+                more = _more(joules, account.joules)
+                self._change(joules=(self._open().joules or 0.0) + more)
+                account.joules += more
+
+    def release(self, worker: str) -> None:
+        """The worker is paid for until now; what it has not told of goes into its last phase."""
+        with self._lock:
+            account = self._workers.pop(worker, None)
+            if account is not None:
+                self._book(account, {})
+
+    def change_rate(self, worker: str, rate: Rate) -> None:
+        """From now on the worker costs something else."""
+        with self._lock:
+            account = self._workers.get(worker)
+            if account is not None and account.rate != rate:
+                self._book(account, {})
+                self._number(rate)
+                account.rate = rate
+
+    def rent(self, places: Mapping[Rate, float]) -> None:
+        """So many rented places have no worker, by rate; until the next call."""
+        with self._lock:
+            for rate in places:
+                self._number(rate)
+            now = self._clock()
+            self._life, self._rented_until = self._with_unoccupied(self._open(), now), now
+            self._unoccupied = {rate: count for rate, count in places.items() if count}
+
+    def reach(self, step: int, tokens: int) -> None:
+        """Optimizer steps done, from the run's beginning; tokens trained on so far, each once."""
+        with self._lock:
+            life = self._open()
+            self._change(step=max(life.step, step), tokens=max(life.tokens, tokens))
+
+    def beat(self, *, now: bool = False) -> None:
+        """Write what is booked, if it is time to, or now. OSError on a full disk."""
+        with self._lock:
+            elapsed = self._clock() - self._opened_at
+            due = min(max(SHORTEST_BEAT_SECONDS, BEAT_FRACTION * elapsed), LONGEST_BEAT_SECONDS)
+            if self._life is None or not (now or self._clock() - self._beat_at >= due):
+                return
+            self._beat_at = self._clock()
+            self._lines.append(self._row(self._until_now()))
+
+    def usd_per_second(self) -> float:
+        """What all that is paid for now costs; what has no price costs nothing here."""
+        with self._lock:
+            hourly = [account.rate.usd_per_hour or 0.0 for account in self._workers.values()]
+            hourly += [count * (rate.usd_per_hour or 0.0) for rate, count in self._unoccupied.items()]
+            return sum(hourly) / SECONDS_PER_HOUR
 
     def totals(self) -> Totals:
-        """The sums over all segments, this one until its last beat."""
-        return totals_of((*self._earlier, self._current))
+        """What all lives add up to, until now."""
+        with self._lock:
+            return totals_of(self._earlier if self._life is None else (*self._earlier, self._until_now()))
 
     def close(self) -> None:
-        self._lines.close()
+        """Release whoever is left, and write the last row."""
+        with self._lock:
+            for worker in list(self._workers):
+                self.release(worker)
+            if self._life is not None:
+                self.rent({})
+            self.beat(now=True)
+            self._lines.close()
+
+    def _open(self) -> Life:
+        assert self._life is not None, "open_life comes first"
+        return self._life
+
+    def _change(self, **values: Any) -> None:
+        self._life = replace(self._open(), **values)
+
+    def _book(self, account: _Worker, told: Mapping[str, float]) -> None:
+        """All time since the account was last booked: by the host's clock, in the proportions that were told."""
+        now = self._clock()
+        parts = divided(now - account.booked_until, told, account.phase)
+        account.booked_until = now
+        booked = self._open().booked
+        self._change(booked={**booked, account.rate: _sum(booked.get(account.rate, {}), parts)})
+
+    def _settle(self) -> None:
+        """Book everything until now."""
+        self.rent(self._unoccupied)
+        for account in self._workers.values():
+            self._book(account, {})
+
+    def _until_now(self) -> Life:
+        """The life with the time that no pulse has told of yet."""
+        now = self._clock()
+        life = self._with_unoccupied(self._open(), now)
+        booked = {rate: dict(phases) for rate, phases in life.booked.items()}
+        for account in self._workers.values():
+            phases = booked.setdefault(account.rate, {})
+            phases[account.phase] = phases.get(account.phase, 0.0) + now - account.booked_until
+        return replace(life, booked=booked)
+
+    def _with_unoccupied(self, life: Life, now: float) -> Life:
+        added = {rate: count * (now - self._rented_until) for rate, count in self._unoccupied.items()}
+        return replace(life, unoccupied=_sum(life.unoccupied, added))
+
+    def _number(self, rate: Rate) -> str:
+        """The rate's number in the file, where it is written down when it is first met."""
+        if rate not in self._rates:
+            number = str(1 + max(map(int, self._rates.values()), default=-1))
+            row = {"kind": "rate", "rate": int(number), "name": rate.name, "usd_per_hour": rate.usd_per_hour}
+            self._lines.append({**row, "time": round(self._wall(), 3)})
+            self._rates[rate] = number
+        return self._rates[rate]
+
+    def _row(self, life: Life) -> dict[str, object]:
+        booked = {
+            self._rates[rate]: {phase: round(each, 6) for phase, each in phases.items()}
+            for rate, phases in life.booked.items()
+        }
+        unoccupied = {self._rates[rate]: round(seconds, 6) for rate, seconds in life.unoccupied.items()}
+        joules = None if life.joules is None else round(life.joules, 1)
+        row = {"kind": "beat", "life": life.number, "time": round(self._wall(), 3), "step": life.step}
+        return {**row, "tokens": life.tokens, "booked": booked, "unoccupied": unoccupied, "joules": joules}
+
+
+def divided(elapsed: float, told: Mapping[str, float], phase: str) -> dict[str, float]:
+    """Elapsed seconds by phase: what was told, made smaller where it is too much; the rest goes into `phase`."""
+    whole = sum(told.values())
+    share = min(1.0, elapsed / whole) if whole else 0.0
+    parts = {each: seconds * share for each, seconds in told.items() if seconds * share}
+    rest = max(0.0, elapsed - math.fsum(parts.values()))
+    return _sum(parts, {phase: rest})
+
+
+def _more(told: float | None, before: float) -> float:
+    """By how much a number that only grows has grown; nonsense has not."""
+    return max(0.0, told - before) if told is not None and math.isfinite(told) else 0.0
+
+
+def _sum(one: Mapping[Key, float], other: Mapping[Key, float]) -> dict[Key, float]:
+    return {**one, **{key: one.get(key, 0.0) + each for key, each in other.items()}}

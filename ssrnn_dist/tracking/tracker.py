@@ -1,311 +1,180 @@
-"""The run in MLflow: one MLflow run for one training, however many restarts. The only file that imports mlflow.
+"""One MLflow run for one training, however many restarts, fed in the background: training never waits for it.
 
-Imports mlflow inside functions (it takes seconds); a tracking server that is away is said once and never waited for."""
+Imports the outbox and the MLflow run; everything that is put here stands in runs/<name>/outbox.jsonl until sent."""
 
-import json
 import logging
-import os
-import re
-import shlex
-import sys
+import secrets
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ssrnn_dist.config.run import RunConfig
-from ssrnn_dist.files import write_json_atomic
 from ssrnn_dist.hooks import StepMetrics
-from ssrnn_dist.problems import user_error
-from ssrnn_dist.tracking.facts import params_of, tags_of, without_password
+from ssrnn_dist.tracking import address
+from ssrnn_dist.tracking.address import tracking_uri
+from ssrnn_dist.tracking.jsonl import JsonLines, read_json_lines
+from ssrnn_dist.tracking.mlflow_client import one_line
+from ssrnn_dist.tracking.mlflow_run import MlflowRun, row_item
 from ssrnn_dist.tracking.outbox import Outbox
+from ssrnn_dist.tracking.story import EVENTS, event_row
+from ssrnn_dist.tracking.totals import Totals
+from ssrnn_dist.tracking.values import cost_values, metric_values, system_values
+
+__all__ = ["Tracker", "metric_values", "send_late", "tracking_uri"]
 
 log = logging.getLogger(__name__)
 
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-SERVERS = ("http", "https")
-START_TIMEOUT_SECONDS = 30.0  # importing mlflow and making its tables took 13 s on a busy machine
+OUTBOX = "outbox.jsonl"
+COST_EVERY_SECONDS = 10.0
+RUN_TIMEOUT_SECONDS = 10.0
 FINISH_TIMEOUT_SECONDS = 20.0
-MOST_METRICS_IN_BATCH, MOST_PARAMS_IN_BATCH = 1000, 100  # MLflow's limits
-PER_LAYER = {
-    "layer_residuals": "feedback_residual",
-    "layer_error_estimates": "feedback_error_estimate",
-    "layer_sweeps": "feedback_sweeps",
-    "layer_probe_errors": "probe_relative_error",
-}
-NOT_METRICS = ("step", "steps")
+LATE_TIMEOUT_SECONDS = 600.0
 
 
-@dataclass(frozen=True)
-class Row:
-    """The metrics of one step, with the time in Unix milliseconds at which they were logged."""
-
-    step: int
-    time_ms: int
-    values: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Artifact:
-    path: Path
-
-
-@dataclass(frozen=True)
-class End:
-    status: str
-
-
-@dataclass(frozen=True)
-class Open:
-    """Make or find the MLflow run; delivered first."""
-
-
-Item = Open | Row | Artifact | End
+def _log_it(kind: str, fields: dict[str, Any]) -> None:
+    log.log(logging.WARNING if kind == "warning" else logging.INFO, "%s %s", kind, fields)
 
 
 class Tracker:
     """The MLflow run of one training. After construction nothing here raises into the training loop."""
 
-    def __init__(self, config: RunConfig, *, run_folder: Path, warn: Callable[[str], None] = log.warning) -> None:
-        """Go on with the MLflow run named in run_folder/mlflow.json, or start one.
+    def __init__(
+        self, config: RunConfig, *, run_folder: Path, tell: Callable[[str, dict[str, Any]], None] = _log_it
+    ) -> None:
+        """Go on with the MLflow run named in run_folder/mlflow.json, or start one, in the background.
 
-        warn: told each trouble once, from any thread.
-        Waits START_TIMEOUT_SECONDS at most; a server that is away is tried again while training goes on.
-        Raises UserError where tracking.uri has a form that MLflow cannot take."""
-        self.uri = tracking_uri(config)
-        self._config = config
-        self._saved = run_folder / "mlflow.json"
-        self._run_id = read_run_id(self._saved)
-        self._client: Any = None
-        self._is_open = False
-        self._warn, self._said = warn, set[str]()
-        self._params, self._tags = params_of(config), tags_of(config)
-        _quiet_environment()
-        self._outbox: Outbox[Item] = Outbox(self._deliver, on_failure=self._say_it_is_away)
-        self._outbox.put(Open())
-        self._outbox.wait_for_first_attempt(START_TIMEOUT_SECONDS)
+        tell: told each trouble once, as a warning, and where the run can be looked at; from any thread.
+        What an earlier command could not send goes first. A server that is away is tried again while training goes on.
+        Raises UserError where tracking.uri has a form that MLflow cannot take, OSError where the folder can't be
+        written."""
+        self._folder = run_folder
+        self._run = MlflowRun(config, run_folder, tell)
+        self.uri = self._run.uri
+        self._command = secrets.token_hex(8)
+        self._lock = threading.Lock()
+        self._cost_at, self._time, self._step = float("-inf"), 0.0, 0
+        run_folder.mkdir(parents=True, exist_ok=True)
+        self._events = JsonLines(run_folder / EVENTS)
+        self._outbox = Outbox(run_folder / OUTBOX, self._deliver, on_failure=self._say_it_is_away)
+        self._put({"kind": "open"})
 
     @property
     def run_id(self) -> str | None:
         """MLflow's id of this run; None until the server has answered for the first time."""
-        return self._run_id
+        return self._run.run_id
 
-    def log(self, metrics: StepMetrics) -> None:
-        """Send a step's numbers in the background; what was not measured is left out."""
-        self._outbox.put(Row(metrics.step, int(time.time() * 1000), metric_values(metrics)))
+    def wait_for_run(self, timeout_seconds: float = RUN_TIMEOUT_SECONDS) -> str | None:
+        """The run's id, once the server was asked for it: waits as long as that takes, but not for one that is away."""
+        self._outbox.wait_for_attempts(1, timeout_seconds)
+        return self.run_id
+
+    def log(self, metrics: StepMetrics, time_seconds: float | None = None) -> None:
+        """Send a step's numbers in the background; what was not measured is left out.
+
+        time_seconds: the row's own in metrics.jsonl (Unix), so that it stays the same row when it is sent again."""
+        self._cost_at, self._step = time.monotonic(), metrics.step
+        self._put(row_item(metrics.as_dict(), self._now() if time_seconds is None else time_seconds))
+
+    def log_cost(self, totals: Totals, *, at_once: bool = False) -> None:
+        """Send what was spent, not more often than every COST_EVERY_SECONDS, or at once; in the background."""
+        if at_once or time.monotonic() - self._cost_at >= COST_EVERY_SECONDS:
+            self._cost_at = time.monotonic()
+            self._put_values(max(self._step, totals.reached_step), cost_values(totals))
+
+    def log_system(self, node: str, values: Mapping[str, float], step: int | None = None) -> None:
+        """Send a node's numbers (system_metrics.py) in the background; step: of the training, the last one if None."""
+        self._put_values(self._step if step is None else step, system_values(node, values))
+
+    def event(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Write down what happened (events.jsonl), and show it on the run's page; the same events as `tell`'s."""
+        at = self._now()
+        try:
+            with self._lock:
+                self._events.append(event_row(kind, fields, at))
+        except (OSError, ValueError, TypeError) as error:
+            self._run.warn(f"an event was not written down: {one_line(error)}", about="events")
+        self._put({"kind": "event", "event": kind, "fields": {key: str(value) for key, value in fields.items()}})
 
     def artifact(self, path: Path) -> None:
-        """Send a file in the background; it must stand until finish."""
-        self._outbox.put(Artifact(path))
+        """Send a file in the background, as it is then; it must stand until it was sent."""
+        self._put({"kind": "artifact", "path": self._relative(path)})
 
-    def finish(self, status: str) -> None:
-        """Send what waits, set the run's status and stop; takes FINISH_TIMEOUT_SECONDS at most.
+    def register_model(self, folder: Path, name: str, tags: Mapping[str, str]) -> None:
+        """Send a folder as the run's artifact `model`, and register it under a name; in the background.
+
+        tags: of the version."""
+        self._put({"kind": "model", "path": self._relative(folder), "name": name, "tags": dict(tags)})
+
+    def finish(self, status: str, timeout_seconds: float | None = None) -> int:
+        """Send what waits, set the run's status and stop; takes FINISH_TIMEOUT_SECONDS at most. What still waits.
 
         status: FINISHED, KILLED (stopped, may go on later) or FAILED."""
-        self._outbox.put(End(status))
-        left = self._outbox.close(FINISH_TIMEOUT_SECONDS)
-        if left:
-            self._warn(f"MLflow at {self._shown_uri} did not take the last {left} items; metrics.jsonl has them")
+        self._put({"kind": "end", "status": status})
+        return self._close(FINISH_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds)
 
     @staticmethod
     def open_command(uri: str) -> str:
         """The one shell command that opens this MLflow on 127.0.0.1; for a server, the one that opens its page."""
-        address = shlex.quote(without_password(uri))
-        if urlsplit(uri).scheme in SERVERS:
-            return f"python -m webbrowser {address}"
-        serve = f"{_mlflow_command()} ui --host 127.0.0.1 --workers 1"  # its usual four take a minute to start
-        return f"MLFLOW_DISABLE_TELEMETRY=true {serve} --backend-store-uri {address}"
+        return address.open_command(uri)
 
-    @property
-    def _shown_uri(self) -> str:
-        return without_password(self.uri)
+    def _close(self, timeout_seconds: float) -> int:
+        left = self._outbox.close(timeout_seconds)
+        self._events.close()
+        if left:
+            self._run.warn(
+                f"MLflow at {self._run.shown_uri} did not take the last {left} items yet: they are kept, and sent when "
+                f"the run goes on or by `ssrnn cost --send {self._folder}`"
+            )
+        return left
 
-    def _deliver(self, items: list[Item]) -> None:
-        """On the outbox's thread: send a batch. Raises what MLflow raises; sending a row twice does no harm."""
-        if not self._is_open:
-            self._open()
-        self._send(self._send_rows, [item for item in items if isinstance(item, Row)])
-        for item in items:
-            if isinstance(item, Artifact):
-                self._send(self._send_artifact, item.path)
-            elif isinstance(item, End):
-                self._send(self._client.set_terminated, self._run_id, item.status)
+    def _put_values(self, step: int, values: Mapping[str, float]) -> None:
+        self._put({"kind": "row", "step": step, "time_ms": round(self._now() * 1000), "values": dict(values)})
 
-    def _send(self, call: Callable[..., object], *arguments: object) -> None:
-        """Call MLflow; what it refuses for good is said and dropped, everything else is raised, to be tried again."""
-        from mlflow.exceptions import MlflowException
-
+    def _put(self, item: dict[str, Any]) -> None:
         try:
-            call(*arguments)
-        except MlflowException as error:
-            if error.error_code == "INVALID_PARAMETER_VALUE":
-                self._warn_once("refused", f"MLflow refused some of this run's data: {_one_line(error)}")
-                return
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                self._is_open = False  # the server has lost the run: the next attempt starts another
-            raise
+            self._outbox.put({**item, "command": self._command})
+        except (OSError, ValueError, TypeError) as error:
+            self._run.warn(f"something was not kept for MLflow: {one_line(error)}", about="outbox")
 
-    def _send_rows(self, rows: list[Row]) -> None:
-        from mlflow.entities import Metric
+    def _deliver(self, items: list[dict[str, Any]]) -> None:
+        """An earlier command's end was none: this one goes on."""
+        self._run.deliver([item for item in items if item["kind"] != "end" or item["command"] == self._command])
 
-        metrics = [
-            Metric(key, value, row.time_ms, row.step) for row in rows for key, value in sorted(row.values.items())
-        ]
-        for start in range(0, len(metrics), MOST_METRICS_IN_BATCH):
-            self._client.log_batch(self._run_id, metrics=metrics[start : start + MOST_METRICS_IN_BATCH])
+    def _now(self) -> float:
+        """Unix seconds that never go back, whatever is done to the clock."""
+        with self._lock:
+            self._time = max(self._time, time.time())
+            return self._time
 
-    def _send_artifact(self, path: Path) -> None:
-        if not path.is_file():
-            self._warn_once(f"artifact {path}", f"{path} was not sent to MLflow: no such file")
-            return
-        self._client.log_artifact(self._run_id, str(path))
-
-    def _open(self) -> None:
-        """Find the run again, or start one, and give it what it does not have yet."""
-        from mlflow import MlflowClient
-
-        if self._client is None:
-            self._client = MlflowClient(self.uri)
-        run = self._find_run() or self._start_run()
-        self._run_id = run.info.run_id
-        write_json_atomic(self._saved, {"run_id": self._run_id, "uri": self._shown_uri})
-        self._describe(run)
-        self._is_open = True
-
-    def _find_run(self) -> Any:
-        from mlflow.exceptions import MlflowException
-
-        if self._run_id is None:
-            return None
-        try:
-            run = self._client.get_run(self._run_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            run = None
-        if run is None or run.info.lifecycle_stage != "active":
-            self._warn(f"MLflow at {self._shown_uri} no longer has run {self._run_id}: starting another")
-            return None
-        self._client.update_run(self._run_id, status="RUNNING")
-        return run
-
-    def _start_run(self) -> Any:
-        from mlflow.exceptions import MlflowException
-
-        name = self._config.tracking.experiment
-        experiment = self._client.get_experiment_by_name(name)
-        if experiment is None:
-            try:
-                experiment_id = self._client.create_experiment(name, artifact_location=artifact_location(self._config))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another run was quicker
-                    raise
-                experiment_id = self._client.get_experiment_by_name(name).experiment_id
-        else:
-            experiment_id = experiment.experiment_id
-        return self._client.create_run(experiment_id, run_name=self._config.name)
-
-    def _describe(self, run: Any) -> None:
-        """Params are immutable in MLflow: those that changed since the run began become tags."""
-        from mlflow.entities import Param, RunTag
-
-        known = run.data.params
-        new = [Param(key, value) for key, value in self._params.items() if key not in known]
-        changed = {f"changed.{key}": value for key, value in self._params.items() if known.get(key, value) != value}
-        tags = [RunTag(key, value) for key, value in {**self._tags, **changed}.items()]
-        for start in range(0, max(len(new), len(tags)), MOST_PARAMS_IN_BATCH):
-            part = slice(start, start + MOST_PARAMS_IN_BATCH)
-            self._client.log_batch(run.info.run_id, params=new[part], tags=tags[part])
+    def _relative(self, path: Path) -> str:
+        """Relative to the run's folder where it is inside: the folder may be elsewhere when it is sent."""
+        inside = path.absolute().is_relative_to(self._folder.absolute())
+        return str(path.absolute().relative_to(self._folder.absolute()) if inside else path.absolute())
 
     def _say_it_is_away(self, error: Exception) -> None:
-        self._warn_once(
-            "away",
-            f"MLflow at {self._shown_uri} cannot be reached; training goes on, metrics.jsonl keeps every number, and "
-            f"sending is tried again ({_one_line(error)})",
+        self._run.warn(
+            f"MLflow at {self._run.shown_uri} cannot be reached; training goes on, every number is kept, and "
+            f"sending is tried again ({one_line(error)})",
+            about="away",
         )
 
-    def _warn_once(self, about: str, message: str) -> None:
-        if about not in self._said:
-            self._said.add(about)
-            self._warn(message)
+
+class _Late(Tracker):
+    """Sends what ended commands have left, their end too."""
+
+    def _deliver(self, items: list[dict[str, Any]]) -> None:
+        self._run.deliver(items)
 
 
-def tracking_uri(config: RunConfig) -> str:
-    """The address of MLflow's store: tracking.uri, or SQLite in run_root, absolute. UserError for an unusable one."""
-    uri = config.tracking.uri
-    if uri is None:
-        database = Path(config.run_root).absolute() / "mlflow.db"
-        if any(sign in str(database) for sign in "%?"):
-            raise user_error("run_root", str(database.parent), "MLflow's SQLite takes no '%' or '?' in its path")
-        database.parent.mkdir(parents=True, exist_ok=True)
-        return f"sqlite:///{database}"
-    scheme = uri.partition(":")[0].partition("+")[0] if "://" in uri else ""
-    if scheme not in (*SERVERS, *DATABASES):
-        allowed = ", ".join(f"{each}://" for each in (*SERVERS, *DATABASES))
-        raise user_error(
-            "tracking.uri", without_password(uri), f"an address that starts with one of {allowed} is wanted"
-        )
-    return uri
+def send_late(config: RunConfig, timeout_seconds: float = LATE_TIMEOUT_SECONDS) -> int:
+    """Send what MLflow has not got yet of a run that has ended; the number of items that still wait.
 
-
-def artifact_location(config: RunConfig) -> str | None:
-    """Where artifacts go: beside the SQLite file of run_root; a server or a database of the user's decides itself."""
-    return (Path(config.run_root).absolute() / "mlartifacts").as_uri() if config.tracking.uri is None else None
-
-
-def metric_values(metrics: StepMetrics) -> dict[str, float]:
-    """MLflow's metrics of a step: None left out, one key a layer (feedback_residual/layer_0), a corpus (epochs/web)."""
-    values: dict[str, float] = {}
-    for key, value in metrics.as_dict().items():
-        if value is None:
-            continue
-        if key in PER_LAYER:
-            layers = {f"{PER_LAYER[key]}/layer_{index}": each for index, each in enumerate(value)}
-            values.update({name: float(each) for name, each in layers.items() if each is not None})
-        elif key == "sources":
-            for name, numbers in value.items():
-                values.update({f"{number}/{_as_key(name)}": float(each) for number, each in numbers.items()})
-        elif key not in NOT_METRICS:
-            values[key] = float(value)
-    return values
-
-
-def _as_key(name: str) -> str:
-    """A corpus's name as a part of a metric's that MLflow takes."""
-    return re.sub(r"[^\w.\- ]|^\.*$", "_", name)[:200]
-
-
-def read_run_id(path: Path) -> str | None:
-    """The MLflow run that a run folder's mlflow.json names; None where there is none yet, or it is no such file."""
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    run_id = saved.get("run_id") if isinstance(saved, dict) else None
-    return run_id if isinstance(run_id, str) else None
-
-
-def _mlflow_command() -> str:
-    """`mlflow` as this environment has it, so that the command works where the environment is not activated."""
-    beside_python = Path(sys.executable).parent / "mlflow"
-    if not beside_python.is_file():
-        return "mlflow"
-    inside_cwd = beside_python.is_relative_to(Path.cwd())
-    return shlex.quote(str(beside_python.relative_to(Path.cwd()) if inside_cwd else beside_python))
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(without_password(str(error)).split())
-    return f"{type(error).__name__}: {text[:200]}"
-
-
-def _quiet_environment() -> None:
-    """No telemetry, no chatter, and no long waits: the outbox itself tries again. Set before mlflow is imported."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["DO_NOT_TRACK"] = "true"
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    Not while the run is under way: its own process sends."""
+    outbox = config.folder / OUTBOX
+    if not outbox.is_file():
+        return 0
+    has_ended = any(item.get("kind") == "end" for item in read_json_lines(outbox))
+    late = _Late(config, run_folder=config.folder)
+    return late._close(timeout_seconds) if has_ended else late.finish("KILLED", timeout_seconds)

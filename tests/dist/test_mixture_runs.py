@@ -18,7 +18,7 @@ from damage import edit
 from worlds import ROOT, rank_environment, train_many
 
 from ssrnn_data import CorpusIndex, DataError, build_corpus
-from ssrnn_dist.bookkeeping import by_source
+from ssrnn_dist.stepping import by_source
 from ssrnn_dist.config import RunConfig, check_config, to_yaml
 from ssrnn_dist.data import has_new_weights, open_corpora, open_stream
 from ssrnn_dist.evaluate import Evaluation, evaluate_checkpoint

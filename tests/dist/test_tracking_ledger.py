@@ -1,4 +1,4 @@
-"""The ledger's sums, its file under kill -9, and the history that goes on after a resume."""
+"""The ledger: every second booked once, its file under kill -9 and on a full disk; and the history after a resume."""
 
 import json
 import math
@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssrnn_dist.files import write_json_atomic, write_text_atomic
 from ssrnn_dist.hooks import StepMetrics
 from ssrnn_dist.tracking.history import History, read_history
 from ssrnn_dist.tracking.jsonl import JsonLines, read_json_lines
-from ssrnn_dist.tracking.ledger import Ledger, read_ledger, totals
+from ssrnn_dist.tracking.ledger import LONGEST_BEAT_SECONDS, SHORTEST_BEAT_SECONDS, Ledger, divided
+from ssrnn_dist.tracking.lives import Life, Rate
+from ssrnn_dist.tracking.phases import IDLE, LOST, PHASES, START_UP, TRAINING, VALIDATION
+from ssrnn_dist.tracking.totals import Totals, read_ledger, totals, totals_of
+
+RATE, SPOT, FREE, UNKNOWN = Rate("worker", 3600.0), Rate("spot", 900.0), Rate("free", 0.0), Rate("?", None)
 
 
 class Clock:
@@ -31,135 +36,379 @@ class Clock:
         return self.now
 
 
-def start(workers: int = 1, price: float | None = 1.0, from_step: int = 0) -> dict[str, Any]:
-    return {"kind": "start", "workers": workers, "usd_per_worker_hour": price, "from_step": from_step}
+def in_numbers(books: Totals) -> list[float]:
+    """What file and memory must agree on; the file has microseconds."""
+    lives = [[life.number, life.steps, life.workers, life.tokens, life.why] for life in books.lives]
+    numbers = [books.worker_hours, books.idle_hours, books.cost_usd, books.lost_usd, books.energy_kwh, books.goodput]
+    phases = [books.seconds_by_phase[phase] for phase in PHASES]
+    return [hash(str(lives)), *(-1.0 if each is None else each for each in numbers), *phases]
 
 
-def beat(seconds: float, step: int, tokens: int = 0) -> dict[str, Any]:
-    return {"kind": "beat", "seconds": seconds, "step": step, "tokens": tokens}
+def assert_same(one: Totals, other: Totals) -> None:
+    assert in_numbers(one) == pytest.approx(in_numbers(other), abs=1e-4)
 
 
-def test_costs_add_up_over_restarts_at_each_segments_own_price(tmp_path: Path) -> None:
+def test_a_worker_is_paid_from_hire_to_release_and_its_time_divided_as_it_tells(tmp_path: Path) -> None:
     path, clock = tmp_path / "ledger.jsonl", Clock()
-    first = Ledger(path, workers=2, usd_per_worker_hour=3.0, clock=clock)
-    assert (first.restarts, first.cost(0).cost_usd, first.cost(0).usd_per_million_tokens) == (0, 0.0, None)
-    clock.now += 1800
-    first.beat(100, 1_000_000)
-    clock.now += 60  # unbooked: the group is killed before its next beat
-    second = Ledger(path, workers=1, usd_per_worker_hour=6.0, from_step=80, clock=clock)
-    clock.now += 3600
-    second.beat(200, 2_000_000)
-    cost = second.cost(2_000_000)
-    assert second.restarts == 1
-    assert cost.worker_hours == pytest.approx(2.0)
-    assert cost.cost_usd == pytest.approx(2 * 0.5 * 3.0 + 6.0)
-    assert cost.usd_per_million_tokens == pytest.approx(4.5)
+    ledger = Ledger(path, clock=clock)
+    assert ledger.open_life("started") == 0
+    ledger.hire("a", RATE, age_seconds=5)
+    ledger.hire("b", SPOT)
+    ledger.begin(0, 0, workers=2)
+    clock.now += 10
+    ledger.pulse("a", TRAINING, {START_UP: 12.0, TRAINING: 3.0}, joules=100.0)  # 15 s since it began
+    clock.now += 10
+    ledger.pulse("a", VALIDATION, {START_UP: 12.0, TRAINING: 10.0, VALIDATION: 2.0}, joules=250.0)  # a second unsaid
+    assert ledger.usd_per_second() == pytest.approx(1.25)
+    clock.now += 4
+    ledger.release("a")
+    ledger.pulse("a", TRAINING, {TRAINING: 1000.0})  # came late
+    ledger.reach(7, 700)
+    clock.now += 6
+    ledger.rent({RATE: 2})
+    clock.now += 1
+    ledger.close()
     books = read_ledger(path)
-    assert books == second.totals()
-    assert (books.restarts, books.restart_steps, books.tokens) == (1, (80,), 2_000_000)
-    assert books.goodput == pytest.approx(200 / 220)
+    (life,) = books.lives
+    assert life.booked[RATE] == pytest.approx({START_UP: 12, TRAINING: 3 + 7 + 1, VALIDATION: 2 + 4})
+    assert life.booked[SPOT] == pytest.approx({START_UP: 31})
+    assert (life.steps, life.workers, life.why) == ((0, 7), 2, "started")
+    assert books.cost_usd == pytest.approx(29 * 1.0 + 31 * 0.25 + 2 * 1.0)
+    assert books.usd_by_phase is not None
+    assert books.usd_by_phase[IDLE] == pytest.approx(2.0)
+    assert books.energy_kwh == pytest.approx(250 / 3.6e6)
+    assert (books.tokens, books.usd_per_million_tokens) == (700, pytest.approx(books.cost_usd / 700 * 1e6))
+    assert_same(ledger.totals(), books)
+
+
+def test_what_no_pulse_has_told_is_booked_all_the_same(tmp_path: Path) -> None:
+    """A worker that hangs costs money, too: the budget and the file must see it."""
+    path, clock = tmp_path / "ledger.jsonl", Clock()
+    ledger = Ledger(path, clock=clock)
+    ledger.open_life("started")
+    ledger.hire("a", RATE)
+    ledger.rent({SPOT: 1})
+    clock.now += 1000
+    assert ledger.totals().cost_usd == pytest.approx(1000 + 250)
+    ledger.beat()
+    assert read_ledger(path).cost_usd == pytest.approx(1250)
+    ledger.pulse("a", TRAINING, {START_UP: 400.0, TRAINING: 600.0})
+    assert ledger.totals().cost_usd == pytest.approx(1250)
+    assert ledger.totals().seconds_by_phase[TRAINING] == pytest.approx(600)
+
+
+@given(
+    st.floats(0, 1e6),
+    st.dictionaries(st.sampled_from(PHASES), st.floats(0, 1e300)),
+    st.sampled_from(PHASES),
+)
+def test_time_is_divided_without_a_rest(elapsed: float, told: dict[str, float], phase: str) -> None:
+    parts = divided(elapsed, told, phase)
+    assert math.fsum(parts.values()) == pytest.approx(elapsed, rel=1e-12)
+    assert all(seconds >= 0 for seconds in parts.values())
+    if sum(told.values()) <= elapsed:
+        assert all(parts[each] >= seconds for each, seconds in told.items() if seconds)
+
+
+NAMES, RATES = ("a", "b", "c"), (RATE, SPOT, FREE)
+told_seconds = st.dictionaries(
+    st.sampled_from([*PHASES, "napping"]), st.one_of(st.floats(0, 50), st.sampled_from([math.nan, math.inf, -3.0]))
+)
+acts = st.one_of(
+    st.tuples(st.just("hire"), st.sampled_from(NAMES), st.sampled_from(RATES), st.integers(0, 8)),
+    st.tuples(
+        st.just("pulse"), st.sampled_from(NAMES), st.sampled_from([*PHASES, "napping"]), told_seconds, st.floats(0, 99)
+    ),
+    st.tuples(st.just("release"), st.sampled_from(NAMES)),
+    st.tuples(st.just("change_rate"), st.sampled_from(NAMES), st.sampled_from(RATES)),
+    st.tuples(st.just("rent"), st.dictionaries(st.sampled_from(RATES), st.integers(0, 3))),
+    st.tuples(st.just("open_life"), st.sampled_from(["failure", "resize"])),
+    st.tuples(st.just("beat")),
+    st.tuples(st.just("command")),  # the command ends, and another one goes on
+)
+
+
+class ByHand:
+    """The same books, kept the plain way: dollars and seconds as time passes."""
+
+    def __init__(self) -> None:
+        self.alive: dict[str, Rate] = {}
+        self.rented: dict[Rate, float] = {}
+        self.worker_seconds = self.usd = self.idle_seconds = 0.0
+
+    def pass_time(self, seconds: float) -> None:
+        for rate in self.alive.values():
+            self.worker_seconds += seconds
+            self.usd += seconds / 3600 * (rate.usd_per_hour or 0.0)
+        for rate, count in self.rented.items():
+            self.idle_seconds += seconds * count
+            self.usd += seconds * count / 3600 * (rate.usd_per_hour or 0.0)
+
+    def do(self, name: str, *what: Any) -> None:
+        if name == "hire":
+            self.alive[what[0]] = what[1]
+            self.worker_seconds += what[2]
+            self.usd += what[2] / 3600 * (what[1].usd_per_hour or 0.0)
+        elif name == "release":
+            self.alive.pop(what[0], None)
+        elif name == "change_rate" and what[0] in self.alive:
+            self.alive[what[0]] = what[1]
+        elif name == "rent":
+            self.rented = what[0]
+        elif name == "command":
+            self.alive, self.rented = {}, {}
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.125, 1.5, 40.0]), acts), max_size=25))
+def test_every_second_is_booked_once_whatever_the_workers_tell(
+    tmp_path_factory: pytest.TempPathFactory, acted: list[Any]
+) -> None:
+    path, clock, by_hand = tmp_path_factory.mktemp("books") / "ledger.jsonl", Clock(), ByHand()
+    ledger = Ledger(path, clock=clock)
+    ledger.open_life("started")
+    for seconds, (name, *what) in acted:
+        clock.now += seconds
+        by_hand.pass_time(seconds)
+        by_hand.do(name, *what)
+        if name == "command":
+            ledger.close()
+            ledger = Ledger(path, clock=clock)
+            ledger.open_life("started")
+        else:
+            getattr(ledger, name)(*what)
+        books = ledger.totals()
+        assert books.worker_hours * 3600 == pytest.approx(by_hand.worker_seconds, abs=1e-3)
+        assert books.idle_hours * 3600 == pytest.approx(by_hand.idle_seconds, abs=1e-3)
+        assert (books.cost_usd or 0.0) == pytest.approx(by_hand.usd, abs=1e-3)
+        assert sum(books.seconds_by_phase.values()) == pytest.approx(
+            by_hand.worker_seconds + by_hand.idle_seconds, abs=1e-3
+        )
+    ledger.close()
+    assert_same(ledger.totals(), read_ledger(path))
+    assert_never_shrinks(path)
+
+
+def assert_never_shrinks(path: Path) -> None:
+    """As a reader sees the file grow, line by line."""
+    rows, reached = read_json_lines(path), 0.0
+    for end in range(1, len(rows) + 1):
+        cost = totals(rows[:end]).cost_usd or 0.0
+        assert cost >= reached - 1e-6
+        reached = cost
+
+
+def test_two_commands_after_one_another(tmp_path: Path) -> None:
+    path, clock = tmp_path / "ledger.jsonl", Clock()
+    for command in range(2):
+        ledger = Ledger(path, clock=clock)
+        ledger.open_life("started")
+        ledger.hire("a", RATE)
+        ledger.begin(80 * command, 800 * command, workers=1)
+        clock.now += 60
+        ledger.reach(100 + command, 1000)
+        ledger.release("a")
+        ledger.hire("b", SPOT)
+        clock.now += 60
+        if command == 0:
+            ledger.open_life("resize")
+            ledger.begin(100, 1000, workers=1)
+        ledger.close()
+    books = read_ledger(path)
+    assert [life.why for life in books.lives] == ["started", "resize", "resumed"]
+    assert (books.restarts, books.resizes, books.restart_steps, books.reached_step) == (1, 1, (100, 80), 101)
+    assert books.cost_usd == pytest.approx(2 * 60 * 1.25)
+    assert (books.executed_steps, books.distinct_steps, books.goodput) == (121, 101, pytest.approx(101 / 121))
+    assert sum(row["kind"] == "rate" for row in read_json_lines(path)) == 2
+
+
+def test_rows_come_more_rarely_as_a_run_grows_old(tmp_path: Path) -> None:
+    clock = Clock()
+    ledger = Ledger(tmp_path / "ledger.jsonl", clock=clock)
+    ledger.open_life("started")
+    for _ in range(60):
+        clock.now += 0.1
+        ledger.beat()
+    few = len(read_json_lines(tmp_path / "ledger.jsonl"))
+    assert few <= 2 + 6 / SHORTEST_BEAT_SECONDS
+    for _ in range(200):
+        clock.now += 1000 + LONGEST_BEAT_SECONDS
+        ledger.beat()
+    assert len(read_json_lines(tmp_path / "ledger.jsonl")) == few + 200
 
 
 @pytest.mark.parametrize(
-    ("entries", "cost"),
+    ("rates", "cost"),
     [
         ([], None),
-        ([start(price=None)], None),
-        ([start(price=2.0)], 0.0),
-        ([start(price=None), start(price=2.0), beat(3600, 1)], 2.0),
-        ([start(price=None), beat(1, 1), start(price=2.0), beat(3600, 2)], None),
-        ([start(price=0.0), beat(3600, 1)], 0.0),
-        ([beat(5, 5)], None),
+        ([(UNKNOWN, 3600)], None),
+        ([(UNKNOWN, 0), (Rate("x", 2.0), 3600)], 2.0),
+        ([(UNKNOWN, 1), (Rate("x", 2.0), 3600)], None),
+        ([(Rate("x", 0.0), 3600)], 0.0),
     ],
 )
-def test_a_cost_is_never_invented(entries: list[dict[str, Any]], cost: float | None) -> None:
-    assert totals(entries).cost_usd == cost
+def test_a_cost_is_never_invented(rates: list[tuple[Rate, float]], cost: float | None) -> None:
+    books = totals_of((Life(0, "started", 0.0, booked={rate: {TRAINING: each} for rate, each in rates}),))
+    assert (books.cost_usd, books.lost_usd is None) == (cost, cost is None)
 
 
-segments = st.lists(
+def test_a_rate_or_a_life_whose_row_was_torn_loses_no_time(tmp_path: Path) -> None:
+    path, clock = tmp_path / "ledger.jsonl", Clock()
+    ledger = Ledger(path, clock=clock)
+    ledger.open_life("started")
+    ledger.hire("a", RATE)
+    clock.now += 10
+    ledger.close()
+    for kind in ("rate", "life"):
+        rows = [row for row in read_json_lines(path) if row["kind"] != kind]
+        assert totals(rows).worker_hours == pytest.approx(10 / 3600)
+        assert totals(rows).cost_usd == (None if kind == "rate" else pytest.approx(10.0))
+
+
+def test_the_ledgers_of_0_1_0_keep_their_cost(tmp_path: Path) -> None:
+    path, clock = tmp_path / "ledger.jsonl", Clock()
+    old = [
+        {"kind": "beat", "seconds": 5, "step": 5, "tokens": 5},  # belongs to nothing
+        {"kind": "start", "time": 1e9, "workers": 2, "usd_per_worker_hour": 3.0, "from_step": 0},
+        {"kind": "beat", "seconds": 1800.0, "step": 100, "tokens": 1_000_000},
+        {"kind": "start", "time": 1e9, "workers": 1, "usd_per_worker_hour": 6.0, "from_step": 80},
+        {"kind": "beat", "seconds": 3000.0, "step": 150, "tokens": 1_500_000},
+        {"kind": "beat", "seconds": 3600.0, "step": 200, "tokens": 2_000_000},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in old))
+    books = read_ledger(path)
+    assert (books.cost_usd, books.worker_hours, books.tokens) == (pytest.approx(9.0), pytest.approx(2.0), 2_000_000)
+    assert (books.restarts, books.restart_steps, books.goodput) == (1, (80,), pytest.approx(200 / 220))
+    assert books.seconds_by_phase[TRAINING] == pytest.approx(7200)
+    ledger = Ledger(path, clock=clock)
+    assert ledger.open_life("started") == 2
+    ledger.hire("a", RATE)
+    clock.now += 1
+    ledger.close()
+    assert read_ledger(path).cost_usd == pytest.approx(10.0)
+    assert read_ledger(path).lives[-1].why == "resumed"
+
+
+lives = st.lists(
     st.tuples(
-        st.integers(1, 64),
-        st.floats(0, 100),
+        st.sampled_from(["failure", "resize"]),
         st.integers(0, 50),
-        st.lists(st.tuples(st.floats(0.01, 1e5), st.integers(1, 20)), max_size=4),
+        st.integers(0, 50),
+        st.dictionaries(st.sampled_from(PHASES), st.floats(0, 1e5), min_size=1),
+        st.floats(0, 100),
     ),
     min_size=1,
-    max_size=5,
+    max_size=6,
 )
 
 
-@given(segments)
-def test_totals_are_what_a_hand_count_gives(lives: list[Any]) -> None:
-    entries, hours, dollars, executed, seen = [], 0.0, 0.0, 0, set()
-    for workers, price, from_step, beats in lives:
-        entries.append(start(workers, price, from_step))
-        seconds, step = 0.0, from_step
-        for more_seconds, more_steps in beats:
-            seconds, step = seconds + more_seconds, step + more_steps
-            entries.append(beat(seconds, step, step * 10))
-        hours += workers * seconds / 3600
-        dollars += workers * seconds / 3600 * price
-        executed += step - from_step
-        seen |= set(range(from_step + 1, step + 1))
-    books = totals(entries)
-    assert books.worker_hours == pytest.approx(hours)
-    assert books.cost_usd == pytest.approx(dollars)
+@given(lives)
+def test_totals_are_what_a_hand_count_gives(told: list[Any]) -> None:
+    made = tuple(
+        Life(number, why if number else "started", 0.0, 1, start, start + steps, 0, {Rate("x", usd): spent})
+        for number, (why, start, steps, spent, usd) in enumerate(told)
+    )
+    books = totals_of(made)
+    seen: set[int] = set()
+    for _, start, steps, _, _ in told:
+        seen |= set(range(start, start + steps))
+    executed = sum(steps for _, _, steps, _, _ in told)
+    lost = sum(
+        usd / 3600 * (spent.get(LOST, 0.0) + (spent.get(START_UP, 0.0) if number and why == "failure" else 0.0))
+        for number, (why, _, _, spent, usd) in enumerate(told)
+    )
+    whole = sum(sum(spent.values()) for _, _, _, spent, _ in told)
+    assert books.cost_usd == pytest.approx(sum(sum(spent.values()) / 3600 * usd for _, _, _, spent, usd in told))
+    assert books.lost_usd == pytest.approx(lost)
+    assert books.lost_usd <= books.cost_usd * (1 + 1e-9)
     assert (books.executed_steps, books.distinct_steps) == (executed, len(seen))
     assert books.goodput == (len(seen) / executed if executed else None)
-    assert books.restarts == len(lives) - 1
-
-
-@given(segments)
-def test_cost_and_hours_never_shrink(lives: list[Any]) -> None:
-    entries = []
-    reached = (0.0, 0.0)
-    for workers, price, from_step, beats in lives:
-        entries.append(start(workers, price, from_step))
-        for seconds, step in beats:
-            entries.append(beat(seconds, step))
-            books = totals(entries)
-            assert books.worker_hours >= reached[0] - 1e-9
-            assert (books.cost_usd or 0) >= reached[1] - 1e-9
-            reached = (books.worker_hours, books.cost_usd or 0)
+    training = sum(spent.get(TRAINING, 0.0) for _, _, _, spent, _ in told)
+    assert books.useful_fraction == (pytest.approx(training / whole) if whole else None)
+    assert books.restarts + books.resizes == len(told) - 1
 
 
 WRITER = """
-import sys, pathlib
+import sys, pathlib, time
 from ssrnn_dist.tracking.ledger import Ledger
-ledger = Ledger(pathlib.Path(sys.argv[1]), workers=2, usd_per_worker_hour=1.0, from_step=int(sys.argv[2]))
+from ssrnn_dist.tracking.lives import Rate
+ledger = Ledger(pathlib.Path(sys.argv[1]))
+ledger.open_life("started")
+ledger.hire("a", Rate("worker", 3600.0))
+ledger.begin(int(sys.argv[2]), 0, 1)
+began, step = time.monotonic(), int(sys.argv[2])
 print("open", flush=True)
-step = int(sys.argv[2])
 while True:
     step += 1
-    ledger.beat(step, step * 8192)
+    ledger.reach(step, step * 8192)
+    ledger.pulse("a", "training", {"training": time.monotonic() - began})
+    ledger.beat()
+    print(ledger.totals().cost_usd, flush=True)
+    time.sleep(0.001)
 """
 
 
-def test_a_writer_killed_at_any_moment_loses_nothing_that_was_booked(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.jsonl"
+def test_a_writer_killed_at_any_moment_loses_a_beat_at_most(tmp_path: Path) -> None:
+    path, before = tmp_path / "ledger.jsonl", 0.0
     for life in range(3):
         process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path), str(life * 10)], stdout=subprocess.PIPE, cwd=Path.cwd()
+            [sys.executable, "-c", WRITER, str(path), str(life * 10)], stdout=subprocess.PIPE, cwd=Path.cwd(), text=True
         )
         try:
             assert process.stdout is not None
             process.stdout.readline()
-            time.sleep(0.15)
+            time.sleep(0.6 + 0.17 * life)
         finally:
             os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
-        whole = [line for line in path.read_text().split("\n") if line.endswith("}")]
+            told, _ = process.communicate()
+        spent = float(told.split("\n")[-2])  # the last whole line; a second costs a dollar
         books = read_ledger(path)
         assert books.restarts == life
-        assert books.segments[-1].step == json.loads(whole[-1])["step"] > life * 10
+        assert books.lives[-1].step > life * 10
+        assert spent - 1.5 * SHORTEST_BEAT_SECONDS <= (books.cost_usd or 0.0) <= spent + 0.1
+        assert (books.cost_usd or 0.0) > before
+        before = books.cost_usd or 0.0
         with path.open("a") as file:
-            file.write('{"kind": "beat", "seco')  # as a torn write leaves it
+            file.write('{"kind": "beat", "life": 0, "boo')  # as a torn write leaves it
         assert read_ledger(path) == books
-    again = Ledger(path, workers=1, usd_per_worker_hour=1.0, from_step=5)
-    assert again.restarts == 3
-    again.beat(6, 1)
-    assert again.totals() == read_ledger(path)
-    again.close()
+    assert_never_shrinks(path)
+
+
+FULL_DISK = """
+import resource, signal, sys, pathlib
+from ssrnn_dist.tracking.ledger import Ledger
+from ssrnn_dist.tracking.lives import Rate
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path, now = pathlib.Path(sys.argv[1]), [0.0]
+ledger = Ledger(path, clock=lambda: now[0])
+ledger.open_life("started")
+ledger.hire("a", Rate("worker", 3600.0))
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 400, hard))
+failed = 0
+for second in range(20):
+    now[0] += 1
+    try:
+        ledger.beat(now=True)
+    except OSError:
+        failed += 1
+assert failed > 10, failed
+print(path.read_bytes()[-1:] != b"\\n", flush=True)  # a torn line
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+now[0] += 1
+ledger.close()
+print(ledger.totals().cost_usd)
+"""
+
+
+def test_a_full_disk_loses_nothing_once_there_is_room_again(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, cwd=Path.cwd(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "21.0"]
+    assert read_ledger(path).cost_usd == pytest.approx(21.0)
 
 
 def metrics_at(step: int, **changed: Any) -> StepMetrics:

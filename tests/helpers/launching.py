@@ -52,7 +52,7 @@ class Running:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def workers(self) -> list[psutil.Process]:
-        return [each for each in self.tree() if "RayTrainWorker" in title(each)]
+        return [each for each in self.tree() if "TrainWorker" in title(each)]
 
     def signal_group(self, number: int) -> None:
         """As a terminal does at Ctrl-C."""

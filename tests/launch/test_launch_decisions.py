@@ -8,7 +8,6 @@ import sys
 import time
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,33 +85,6 @@ def test_quickstart_takes_the_users_number_of_workers() -> None:
 )
 def test_only_what_a_restart_may_mend_is_raised_in_a_worker(error: Exception, told: object) -> None:
     assert lasting_failure(error) == told
-
-
-@pytest.mark.parametrize(("may_wait", "waits", "starts"), [(True, 9, 1), (False, 1, 0)])
-def test_room_is_waited_for_on_a_cluster_and_a_start_that_fails_is_counted_everywhere(
-    may_wait: bool, waits: int, starts: int
-) -> None:
-    from ray.train import ControllerError
-    from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
-    from ray.train.v2._internal.execution.controller.state import ReschedulingState
-
-    from ssrnn_launch.failures import WatchStarts
-
-    posts: list[str] = []
-    board = SimpleNamespace(post=SimpleNamespace(remote=lambda _, fields: posts.append(fields["message"])))
-    watch = WatchStarts(board, 1, may_wait)
-
-    def fails(error: Exception) -> None:
-        watch.after_controller_state_update(None, ReschedulingState(ControllerError(error)))
-
-    for _ in range(waits):
-        fails(WorkerGroupStartupTimeoutError(4))
-    for _ in range(starts):
-        fails(WorkerGroupStartupFailedError("no luck"))
-    with pytest.raises(LaunchFailed, match="no restart is left"):
-        fails(WorkerGroupStartupFailedError("no luck"))
-    assert posts[0] == "no room for 4 workers" + ("; waiting for it" if may_wait else "")
-    assert len(posts) == waits + starts + 1
 
 
 @pytest.mark.parametrize(

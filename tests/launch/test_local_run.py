@@ -50,7 +50,6 @@ def test_a_run_trains_to_its_end(finished: tuple[Path, subprocess.CompletedProce
     assert summary["cost_usd"] > 0
     assert (folder / "runs/tiny/report.html").is_file()
     assert "step 30/30" in ended.stderr
-    assert not (folder / "runs/tiny/.ray-train").exists()
 
 
 def test_again_it_is_only_reported(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -174,7 +173,7 @@ def test_a_worker_that_dies_before_the_first_step_is_replaced(
         time.sleep(0.05)
     run.workers()[1].kill()
     assert run.process.wait(timeout=120) == 0, run.text()
-    assert "a worker's process ended" in run.text() or re.search(ONE_RANK_FAILED, run.text())
+    assert re.search(ONE_RANK_FAILED, run.text())
 
 
 @pytest.mark.long

@@ -22,7 +22,10 @@ _FINAL_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADire
 _HUB_PACKAGES = frozenset({"httpx", "httpx2", "huggingface_hub"})
 _STORE_PACKAGES = _HUB_PACKAGES | {"aiohttp", "botocore", "aiobotocore", "gcsfs", "google"}
 _AGAIN_NAMES = frozenset(
-    {"ClientError", "HTTPClientError", "IncompleteReadError", "ResponseParserError", "TransportError"}
+    {
+        *("ClientError", "ConnectionError", "HTTPClientError", "IncompleteReadError", "ResponseParserError"),
+        "TransportError",
+    }
 )
 
 

@@ -10,12 +10,15 @@ from ssrnn_launch.cli import (
     bench_data,
     bench_kernels,
     config,
+    cost,
     data,
+    doctor,
     errors,
     evaluate,
     generate,
     jobs,
     output,
+    plan,
     quickstart,
     report,
     submit,
@@ -34,11 +37,14 @@ app = typer.Typer(
 app.command("quickstart")(quickstart.quickstart)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
+app.command("plan")(plan.plan)
 app.command("submit")(submit.submit)
+app.command("doctor")(doctor.doctor)
 app.add_typer(jobs.app, name="jobs")
 app.command("eval")(evaluate.evaluate)
 app.command("generate")(generate.generate)
 app.command("report")(report.report)
+app.command("cost")(cost.cost)
 assert bench_data.app is bench_kernels.app  # bench.py's; each adds its own commands
 app.add_typer(bench_kernels.app, name="bench")
 app.add_typer(config.app, name="config")

@@ -1,6 +1,10 @@
-"""The report of a run: one self-contained HTML file and its pictures as PNG. Imports the builder, which loads
-matplotlib and jinja2 only when a report is built."""
+"""The report of a run, and of what it cost: self-contained HTML files and their pictures as PNG.
 
-from ssrnn_dist.tracking.report.build import ReportPaths, build_report
+Imports the builders, which load matplotlib and jinja2 only when something is built."""
 
-__all__ = ["ReportPaths", "build_report"]
+from ssrnn_dist.tracking.report.build import build_report
+from ssrnn_dist.tracking.report.keeper import OverviewKeeper
+from ssrnn_dist.tracking.report.overview import build_overview
+from ssrnn_dist.tracking.report.page import ReportPaths
+
+__all__ = ["OverviewKeeper", "ReportPaths", "build_overview", "build_report"]

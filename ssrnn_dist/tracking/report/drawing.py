@@ -1,15 +1,17 @@
-"""How every picture of a report looks: one size, one type, a palette for colour-blind readers, labels at the lines.
+"""How every picture of lines looks: one size, one type, a palette for colour-blind readers, labels at the lines.
 
 Imports matplotlib inside functions, its Agg and SVG backends through Figure; no pyplot, no global state."""
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ssrnn_dist.tracking.report import numbers
+from ssrnn_dist.tracking.report.labels import Label, label_ends
 from ssrnn_dist.tracking.report.source import Series
+from ssrnn_dist.tracking.report.thinning import after_the_beginning, can_be_shown, thinned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,8 +22,6 @@ LAYER_COLOURS = (BLUE, ORANGE, GREEN)
 INK, PALE_INK, RULE = "#1d2733", "#5b6673", "#e3e7ec"
 WIDTH_INCHES, HEIGHT_INCHES = 4.8, 2.8
 PNG_DOTS_PER_INCH = 220
-MOST_POINTS = 600  # of a line; more are averaged, as no screen shows them
-LABEL_HEIGHT = 0.085  # of the axis: the least distance between two labels
 LEFT, RIGHT, BOTTOM, TOP = 0.115, 0.97, 0.165, 0.88
 
 
@@ -42,43 +42,67 @@ class Line:
         return " ".join(part for part in (self.label, self.value) if part)
 
 
+@dataclass(frozen=True)
+class Across:
+    """The horizontal axis: what it is and how its numbers are written. restart: what a thin vertical line is."""
+
+    label: str = "step"
+    tick: Callable[[float], str] = numbers.count
+    whole: bool = True
+    restart: str = "restart"
+
+
+STEPS = Across()
+
+
+@dataclass(frozen=True)
+class Band:
+    """A pale band between two lines over the same steps."""
+
+    low: Series
+    high: Series
+    colour: str
+
+
 def figure(
     lines: Sequence[Line],
     *,
     unit: str,
-    restarts: Sequence[int] = (),
+    across: Across = STEPS,
+    bands: Sequence[Band] = (),
+    restarts: Sequence[float] = (),
     log_axis: bool = False,
     from_zero: bool = False,
     hug_the_tail: bool = False,
     empty: str = "nothing logged yet",
 ) -> "Figure":
-    """Draw lines over optimizer steps; unit stands above the axis, restarts are thin vertical lines.
+    """Draw lines, over optimizer steps if not said otherwise; unit stands above the axis, restarts are thin lines.
 
     hug_the_tail: cut the steep beginning off the vertical axis, so that the long tail can be read."""
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), facecolor="white")
-    axes = drawn.add_axes((LEFT, BOTTOM, RIGHT - LEFT, TOP - BOTTOM))
-    shown = [line for line in lines if _can_be_shown(line.series, log_axis)]
+    axes = drawn.add_axes((LEFT, BOTTOM, RIGHT - LEFT, TOP - BOTTOM), facecolor="none")
+    shown = [line for line in lines if can_be_shown(line.series, log_axis)]
     if not shown:
         _say(axes, "not a number" if any(line.series.values for line in lines) and not log_axis else empty)
         return drawn
-    _style(axes, unit)
+    _style(axes, unit, across.label)
     if log_axis:
         axes.set_yscale("log")
+    for band in bands:
+        axes.fill_between(band.low.steps, band.low.values, band.high.values, color=band.colour, alpha=0.16, linewidth=0)
     for line in shown:
         _draw(axes, line, log_axis)
+    _scale_across(axes, shown, across)
     _scale(axes, shown, log_axis=log_axis, from_zero=from_zero, hug_the_tail=hug_the_tail)
-    _mark_restarts(axes, restarts)
-    _label_ends(axes, shown, log_axis)
+    _mark_restarts(axes, restarts, across.restart)
+    ends = [(line, _height_of_end(axes, line.series, log_axis)) for line in shown if line.text]
+    label_ends(axes, [Label(line.text, line.colour, height) for line, height in ends])
     return drawn
 
 
-def _can_be_shown(series: Series, log_axis: bool) -> bool:
-    return any(math.isfinite(value) and (value > 0 or not log_axis) for value in series.values)
-
-
-def _style(axes: Any, unit: str) -> None:
+def _style(axes: Any, unit: str, across: str) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(PALE_INK)
@@ -86,7 +110,7 @@ def _style(axes: Any, unit: str) -> None:
     axes.set_axisbelow(True)
     axes.tick_params(axis="both", which="both", length=0, labelsize=9, labelcolor=PALE_INK, pad=4)
     axes.figure.text(0.004, 0.925, unit, fontsize=9, color=PALE_INK)
-    axes.set_xlabel("step", fontsize=9, color=PALE_INK, labelpad=2)
+    axes.set_xlabel(across, fontsize=9, color=PALE_INK, labelpad=2)
 
 
 def _say(axes: Any, text: str) -> None:
@@ -96,7 +120,7 @@ def _say(axes: Any, text: str) -> None:
 
 def _draw(axes: Any, line: Line, log_axis: bool) -> None:
     steps, values = thinned(line.series, log_axis)
-    few = len(values) <= 12
+    few = len(values) <= 12 and not line.thin
     linewidth = 1.0 if line.thin else 1.6
     axes.plot(
         steps,
@@ -111,32 +135,20 @@ def _draw(axes: Any, line: Line, log_axis: bool) -> None:
     )
 
 
-def thinned(series: Series, log_axis: bool = False) -> tuple[list[float], list[float]]:
-    """At most MOST_POINTS points, each the mean of its neighbours; NaN where nothing can be drawn."""
-    values = [each if math.isfinite(each) and (each > 0 or not log_axis) else math.nan for each in series.values]
-    size = math.ceil(len(values) / MOST_POINTS)
-    if size <= 1:
-        return series.steps, values
-    starts = range(0, len(values), size)
-    return (
-        [_mean(series.steps[start : start + size]) for start in starts],
-        [_mean([each for each in values[start : start + size] if not math.isnan(each)]) for start in starts],
-    )
+def _scale_across(axes: Any, lines: Sequence[Line], across: Across) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
+    first = min(min(line.series.steps) for line in lines)
+    last = max(max(line.series.steps) for line in lines)
+    margin = 0.02 * (last - first) or 0.02 * abs(last) or 1.0
+    axes.set_xlim(0 if 0 <= first < 0.1 * last else first - margin, last + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=across.whole))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: across.tick(step)))
 
 
 def _scale(axes: Any, lines: Sequence[Line], *, log_axis: bool, from_zero: bool, hug_the_tail: bool) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-    first = min(min(line.series.steps) for line in lines)
-    last = max(max(line.series.steps) for line in lines)
-    margin = 0.02 * (last - first) or 1.0
-    axes.set_xlim(0 if first < 0.1 * last else first - margin, last + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: numbers.count(step)))
     if log_axis:
         _widen_to_a_decade(axes)
         low, high = axes.get_ylim()
@@ -149,19 +161,12 @@ def _scale(axes: Any, lines: Sequence[Line], *, log_axis: bool, from_zero: bool,
     values = [each for line in lines for each in thinned(line.series)[1] if math.isfinite(each)]
     low, high = min(values), max(values)
     if hug_the_tail:
-        late = [each for line in lines for each in _after_the_beginning(line.series)]
+        late = [each for line in lines for each in after_the_beginning(line.series)]
         high = min(high, low + 1.6 * (max(late) - low)) if late and max(late) > low else high
     if from_zero:
         low = min(0.0, low)
     space = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
     axes.set_ylim(low if from_zero and low == 0 else low - space, high + space)
-
-
-def _after_the_beginning(series: Series) -> list[float]:
-    """The values of all but the first twelfth of the steps, where a loss falls from its start."""
-    steps, values = thinned(series)
-    edge = steps[0] + (steps[-1] - steps[0]) / 12
-    return [value for step, value in zip(steps, values, strict=True) if step > edge and math.isfinite(value)]
 
 
 def _widen_to_a_decade(axes: Any) -> None:
@@ -172,13 +177,13 @@ def _widen_to_a_decade(axes: Any) -> None:
         axes.set_ylim(low / spread, high * spread)
 
 
-def _mark_restarts(axes: Any, restarts: Sequence[int]) -> None:
+def _mark_restarts(axes: Any, restarts: Sequence[float], what: str) -> None:
     low, high = axes.get_xlim()
     inside = sorted({step for step in restarts if low <= step <= high})
     for step in inside:
         axes.axvline(step, color=PALE_INK, linewidth=0.8, linestyle=(0, (1.5, 2)), zorder=1)
     if inside:
-        word = "restart" if len(inside) == 1 else "restarts"
+        word = what if len(inside) == 1 else f"{what}s"
         late = inside[0] > low + 0.75 * (high - low)
         axes.annotate(
             word,
@@ -193,46 +198,11 @@ def _mark_restarts(axes: Any, restarts: Sequence[int]) -> None:
         )
 
 
-def _label_ends(axes: Any, lines: Sequence[Line], log_axis: bool) -> None:
-    """Write each line's label right of its end, pushed apart where they would touch, and make room for them."""
-    labelled = [(line, _height_of_end(axes, line.series, log_axis)) for line in lines if line.text]
-    if not labelled:
-        return
-    longest = max(len(line.text) for line, _ in labelled)
-    right = 1 - (0.165 * longest / 2.54 / WIDTH_INCHES + 0.035)
-    axes.set_position((LEFT, BOTTOM, right - LEFT, TOP - BOTTOM))
-    labelled.sort(key=lambda pair: pair[1])
-    heights = spread([height for _, height in labelled], LABEL_HEIGHT)
-    for (line, _), height in zip(labelled, heights, strict=True):
-        axes.text(
-            1.015,
-            height,
-            line.text,
-            transform=axes.transAxes,
-            color=line.colour,
-            fontsize=9,
-            va="center",
-            clip_on=False,
-        )
-
-
 def _height_of_end(axes: Any, series: Series, log_axis: bool) -> float:
     """Where on the axis, from 0 to 1, the line ends."""
     drawable = [each for each in thinned(series, log_axis)[1] if math.isfinite(each)]
     height = axes.transAxes.inverted().transform(axes.transData.transform((0, drawable[-1])))[1]
     return min(1.0, max(0.0, float(height)))
-
-
-def spread(heights: Sequence[float], distance: float) -> list[float]:
-    """Ascending heights, moved until neighbours are a distance apart, below 1 where they fit there."""
-    moved: list[float] = []
-    for height in heights:
-        moved.append(max(height, moved[-1] + distance) if moved else height)
-    top = max(1.0, distance * (len(moved) - 1))
-    for index in reversed(range(len(moved))):
-        limit = moved[index + 1] - distance if index + 1 < len(moved) else top
-        moved[index] = min(moved[index], limit)
-    return moved
 
 
 def layer_colour(index: int, layers: int) -> str:
@@ -250,7 +220,12 @@ def svg_bytes(drawn: "Figure") -> bytes:
 
     buffer = io.BytesIO()
     with rc_context({"svg.fonttype": "path", "svg.hashsalt": "ssrnn"}):
-        drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        drawn.savefig(
+            buffer,
+            format="svg",
+            facecolor="none",
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        )
     return buffer.getvalue()
 
 

@@ -3,6 +3,9 @@
 Imports the standard library only."""
 
 import math
+from collections.abc import Callable
+
+Written = Callable[[float | None], str]
 
 
 def tick(value: float) -> str:

@@ -13,7 +13,8 @@ import yaml
 
 from ssrnn_dist.tracking.facts import without_password
 from ssrnn_dist.tracking.history import read_history
-from ssrnn_dist.tracking.ledger import Totals, read_ledger
+from ssrnn_dist.tracking.ledger import LEDGER
+from ssrnn_dist.tracking.totals import Totals, read_ledger
 
 LONGEST_SAMPLE = 20_000  # characters
 
@@ -96,7 +97,7 @@ def read_run(folder: Path) -> RunSource:
         config_text=config_text,
         rows=read_history(folder / "metrics.jsonl"),
         summary=_summary(folder / "summary.json"),
-        books=read_ledger(folder / "ledger.jsonl"),
+        books=read_ledger(folder / LEDGER),
         sample=printable(_text(folder / "sample.txt"))[:LONGEST_SAMPLE].strip("\n"),
     )
 

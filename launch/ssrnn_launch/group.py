@@ -1,0 +1,142 @@
+"""A worker group of one life of the run: its actors started on chosen seats, watched, and released.
+
+Imports ray: only for use inside a command."""
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ssrnn_dist.config import RunConfig
+from ssrnn_launch.failures import Failure, reason_of, root_cause
+from ssrnn_launch.machine import WorkerShape
+from ssrnn_launch.placing import Seat, needs
+from ssrnn_launch.rendezvous import Meeting
+from ssrnn_launch.worker import Task, TrainWorker
+
+POLL_SECONDS = 0.25
+ARRIVE_SECONDS = 120.0  # a busy machine takes half a minute to start processes
+CAUSE_SECONDS = 2.0  # a death may become known later than the connections that it broke
+
+
+@dataclass(frozen=True)
+class Member:
+    """A worker, by the name that it has in the ledger."""
+
+    name: str
+    seat: Seat
+    actor: Any
+
+
+class Group:
+    """Actors on seats. Everything that fails comes back as a Failure, by ended()."""
+
+    def __init__(self, config: RunConfig, shape: WorkerShape, seats: Sequence[Seat], board: Any, life: int) -> None:
+        self._config, self._shape, self._board = config, shape, board
+        self.members = [Member(f"{life}/{seat.rank}", seat, self._actor(seat)) for seat in seats]
+        self._work: dict[Any, int] = {}
+        self._errors: dict[int, BaseException] = {}
+        self._cause_until: float | None = None
+
+    def _actor(self, seat: Seat) -> Any:
+        scale, wanted = self._config.scale, needs(self._config.scale, self._shape.cpus)
+        options: dict[str, Any] = {
+            "num_cpus": wanted["CPU"],
+            "num_gpus": wanted.get("GPU", 0),
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(seat.node.id, soft=False),
+            "max_restarts": 0,
+        }
+        if scale.accelerator_type is not None:
+            options["accelerator_type"] = scale.accelerator_type
+        if self._shape.env_vars:
+            options["runtime_env"] = {"env_vars": dict(self._shape.env_vars)}
+        return ray.remote(TrainWorker).options(**options).remote(self._board)
+
+    def start(self, logs: str, reached_step: int, poll: Callable[[], None]) -> Failure | None:
+        """Have all arrive, meet and work; what kept them from it.
+
+        poll: called now and then while they are waited for; may raise."""
+        self._poll = poll
+        arrivals = {member.actor.arrive.remote(): member.seat.rank for member in self.members}
+        devices, failure = self._gather(arrivals, "did not start")
+        if failure is not None:
+            return failure
+        first = self.members[0]
+        address, failure = self._gather({first.actor.listen.remote(first.seat.node.address): 0}, "did not listen")
+        if failure is not None:
+            return failure
+        by_node: dict[str, list[str]] = defaultdict(list)
+        for member in self.members:
+            by_node[member.seat.node.id] += devices[member.seat.rank]
+        for member in self.members:
+            meeting = self._meeting(member.seat, address[0], tuple(by_node[member.seat.node.id]))
+            task = Task(
+                member.name, self._config.model_dump(mode="json"), logs, self._shape.threads, reached_step, meeting
+            )
+            self._work[member.actor.work.remote(task)] = member.seat.rank
+        return None
+
+    def _meeting(self, seat: Seat, address: tuple[str, int], devices: tuple[str, ...]) -> Meeting:
+        size = len(self.members)
+        return Meeting(
+            address, seat.rank, size, seat.local_rank, seat.local_size, seat.node_rank, seat.node.address, devices
+        )
+
+    def _gather(self, calls: dict[Any, int], what: str) -> tuple[dict[int, Any], Failure | None]:
+        """The answers by rank, or the failure of the first who gave none."""
+        answers: dict[int, Any] = {}
+        waiting, until = list(calls), time.monotonic() + ARRIVE_SECONDS
+        while waiting and time.monotonic() < until:
+            ready, waiting = ray.wait(waiting, timeout=POLL_SECONDS)
+            self._poll()
+            for each in ready:
+                try:
+                    answers[calls[each]] = ray.get(each)
+                except ray.exceptions.RayError as error:
+                    return answers, self._failure({calls[each]: error}, 0)
+        if waiting:
+            late = [calls[each] for each in waiting]
+            nodes = frozenset(self.members[rank].seat.node.id for rank in late)
+            return answers, Failure(f"it {what} within {ARRIVE_SECONDS:.0f} s", 0, late[0], nodes)
+        return answers, None
+
+    def ended(self, step: int, within_seconds: float) -> Failure | bool:
+        """True once all workers have ended well; the failure, once it is known what it was; else False."""
+        ready, _ = ray.wait(list(self._work), num_returns=len(self._work), timeout=within_seconds)
+        for each in ready:
+            rank = self._work[each]
+            if rank not in self._errors:
+                with contextlib.suppress(ray.exceptions.GetTimeoutError):
+                    try:
+                        ray.get(each, timeout=1)
+                    except ray.exceptions.RayError as error:
+                        self._errors[rank] = error
+        if not self._errors:
+            return len(ready) == len(self._work)
+        self._cause_until = self._cause_until or time.monotonic() + CAUSE_SECONDS
+        _, cause = root_cause(self._errors)
+        if isinstance(cause, ray.exceptions.RayActorError) or time.monotonic() > self._cause_until:
+            return self._failure(self._errors, step)
+        return False
+
+    def _failure(self, errors: dict[int, BaseException], step: int) -> Failure:
+        rank, cause = root_cause(errors)
+        dead = {each for each, error in errors.items() if isinstance(error, ray.exceptions.RayActorError)}
+        nodes = frozenset(self.members[each].seat.node.id for each in dead)
+        return Failure(reason_of(cause), step, rank, nodes)
+
+    def lost(self, ranks: Sequence[int], step: int, silent_seconds: float) -> Failure:
+        """The failure of workers that are not heard of any more."""
+        nodes = frozenset(self.members[rank].seat.node.id for rank in ranks)
+        return Failure(f"it was not heard of for {silent_seconds:.0f} s", step, ranks[0], nodes)
+
+    def release(self) -> None:
+        """End all workers, now."""
+        for member in self.members:
+            with contextlib.suppress(ray.exceptions.RayError, ValueError):
+                ray.kill(member.actor, no_restart=True)

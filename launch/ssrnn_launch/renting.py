@@ -1,0 +1,71 @@
+"""What the run pays for: each worker by its node's rate, and rented places that have no worker. Told to the ledger.
+
+Decisions are pure but for the price file, which may change; imports the config, prices and placing."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from ssrnn_dist.config.cost import CostSection
+from ssrnn_dist.tracking.ledger import Ledger
+from ssrnn_dist.tracking.lives import Rate
+from ssrnn_dist.tracking.prices import NodeFacts, Prices
+from ssrnn_launch import placing
+
+
+def facts_of(node: placing.Node) -> NodeFacts:
+    """What prices go by."""
+    types = (name.partition(":")[2] for name in node.total if name.startswith("accelerator_type:"))
+    return NodeFacts.of(node.labels, int(node.total.get("GPU", 0)), next(types, None))
+
+
+def unoccupied(
+    found: Sequence[placing.Node], held: Mapping[str, int], prices: Prices, wanted: Mapping[str, float], whole: bool
+) -> dict[Rate, float]:
+    """Rented places without a worker, by rate: of nodes that hold workers, or of the whole cluster.
+
+    found: the cluster's nodes.  held: workers of ours by node.  wanted: what a worker asks of Ray. A node that holds no
+    worker at all, such as a head, is one place at the price of the node."""
+    empty: Counter[Rate] = Counter()
+    for node in found:
+        here, facts = held.get(node.id, 0), facts_of(node)
+        if prices.is_per_worker(facts) or not (here or whole):
+            continue
+        places = placing.most_places(node, wanted)
+        empty[prices.rate(facts, places)] += max(0, places - here) if places else 1
+    return {rate: count for rate, count in empty.items() if count}
+
+
+class Renting:
+    """The rates of the cluster's nodes, as the config prices them."""
+
+    def __init__(
+        self, cost: CostSection, ledger: Ledger, wanted: Mapping[str, float], warn: Callable[[str], None]
+    ) -> None:
+        """UserError where the price file is wrong."""
+        self._cost, self._ledger, self._wanted = cost, ledger, wanted
+        self._prices = Prices.of(cost, warn)
+        self._seats: dict[str, placing.Node] = {}
+
+    def hire(self, worker: str, node: placing.Node) -> None:
+        """From now on a worker is paid for."""
+        self._seats[worker] = node
+        self._ledger.hire(worker, self._rate(node))
+
+    def release(self, worker: str) -> None:
+        """It is paid for until now."""
+        self._seats.pop(worker, None)
+        self._ledger.release(worker)
+
+    def look(self, found: Sequence[placing.Node]) -> None:
+        """The cluster and the prices as they are now."""
+        if self._prices.reload():
+            for worker, node in self._seats.items():
+                self._ledger.change_rate(worker, self._rate(node))
+        if self._cost.is_priced:
+            held = Counter(node.id for node in self._seats.values())
+            whole = self._cost.rented == "cluster"
+            self._ledger.rent(unoccupied(found, held, self._prices, self._wanted, whole))
+
+    def _rate(self, node: placing.Node) -> Rate:
+        """What a place for a worker on a node costs."""
+        return self._prices.rate(facts_of(node), max(1, placing.most_places(node, self._wanted)))

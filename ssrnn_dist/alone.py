@@ -1,0 +1,117 @@
+"""The host of a loop that runs without Ray, alone or under torchrun: its books, its lines on the terminal, Ctrl-C.
+
+Rank 0 keeps the books for all ranks: they work in step, so its phases stand for theirs."""
+
+import os
+import signal
+import threading
+import time
+from typing import Any, TextIO
+
+import psutil
+
+from ssrnn_dist.bookkeeping import Books
+from ssrnn_dist.config import RunConfig
+from ssrnn_dist.console import LINE_EVERY_SECONDS, Lines, event_line
+from ssrnn_dist.hooks import Finished, RunHooks, StepMetrics
+from ssrnn_dist.tracking.energy import EnergyMeter
+from ssrnn_dist.tracking.ledger import LEDGER
+from ssrnn_dist.tracking.prices import worker_rate
+from ssrnn_dist.tracking.totals import read_ledger
+
+TICK_SECONDS = 0.5
+
+
+class AloneHooks(RunHooks):
+    """Keeps the books in rank 0's own process, and shows lines where it is given a file for them."""
+
+    def __init__(self, config: RunConfig, file: TextIO | None = None) -> None:
+        """file: where a person reads; None: nobody does."""
+        super().__init__(reached_step=read_ledger(config.folder / LEDGER).reached_step)
+        self._config = config
+        self._lines = None if file is None else Lines(file, LINE_EVERY_SECONDS)
+        self._books: Books | None = None
+        self._workers: tuple[str, ...] = ()
+        self._meter: EnergyMeter | None = None
+        self._stop = False
+        self._stop_why: str | None = None
+        self._over = threading.Event()
+        self._ticking = threading.Thread(target=self._tick, name="ssrnn-books", daemon=True)
+
+    def stop_on_signals(self) -> None:
+        """From now on Ctrl-C and SIGTERM end the run after its step, with a checkpoint; a second one ends at once."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _: Any) -> None:
+        self._stop, self._stop_why = True, "stopped by a signal"
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    def begin(self, step: int, tokens: int, workers: int) -> None:
+        self._books = Books(self._config, self._tell)
+        self._books.ledger.open_life("started")
+        self._workers = tuple(str(rank) for rank in range(workers))
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", workers))
+        rate = worker_rate(self._config.cost, here, lambda message: self._tell("warning", {"message": message}))
+        age = time.time() - psutil.Process().create_time()
+        for worker in self._workers:
+            self._books.ledger.hire(worker, rate, age)
+        uses_gpu = self._config.scale.gpus_per_worker > 0
+        self._meter = EnergyMeter.open(uses_gpu, int(os.environ.get("LOCAL_RANK", 0)), 1 / here)
+        self._books.begin(step, tokens, workers)
+        self._ticking.start()
+
+    def _tick(self) -> None:
+        while not self._over.wait(TICK_SECONDS):
+            self._book()
+            if self._books is not None and self._books.tick():
+                self._stop, self._stop_why = True, "cost.budget_usd is used up"
+
+    def _book(self) -> None:
+        phase, seconds = self.clock.read()
+        for worker in self._workers:
+            self._kept.ledger.pulse(worker, phase, seconds, self._joules())
+
+    def _joules(self) -> float | None:
+        """Of rank 0, which stands for the others."""
+        return None if self._meter is None else self._meter.joules()
+
+    @property
+    def _kept(self) -> Books:
+        assert self._books is not None, "begin comes first"
+        return self._books
+
+    def should_stop(self) -> bool:
+        return self._stop
+
+    def report(self, metrics: StepMetrics) -> None:
+        self._book()
+        metrics = self._kept.report(metrics)
+        if self._lines is not None:
+            self._lines.metrics(metrics)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        if kind == "checkpoint" and self._books is not None:
+            self._books.note_checkpoint(fields.get("seconds", 0.0))
+        self._tell(kind, fields)
+
+    def _tell(self, kind: str, fields: dict[str, Any]) -> None:
+        if self._lines is not None:
+            self._lines.note(event_line(kind, fields))
+
+    def finish(self, finished: Finished) -> dict[str, Any]:
+        self._stop_ticking()
+        self._book()
+        books, self._books = self._kept, None
+        return books.finish(finished, self._stop_why)
+
+    def close(self, failed: bool) -> None:
+        self._stop_ticking()
+        if self._books is not None:
+            self._books.fail()
+            self._books = None
+
+    def _stop_ticking(self) -> None:
+        self._over.set()
+        if self._ticking.is_alive():
+            self._ticking.join()

@@ -1,0 +1,108 @@
+"""The budget: never passed by a run whose steps and checkpoints stay as long as they were, and hardly left unused."""
+
+import random
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssrnn_dist.problems import UserError
+from ssrnn_dist.tracking.budget import WIND_UP_SECONDS, Budget, check_budget, is_used_up, seconds_to_stop
+
+TICK_SECONDS = 0.5
+
+
+@dataclass
+class Run:
+    """A run in time: the host looks at the budget every half second, the loop asks before each step."""
+
+    budget_usd: float
+    usd_per_second: float
+    step_seconds: float
+    checkpoint_seconds: float
+    validation_seconds: float
+    seed: int
+    now: float = 0.0
+    stop: bool = False
+    looked_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.budget = Budget(self.budget_usd)
+        self.of = random.Random(self.seed)
+
+    def spend(self, at_most: float) -> None:
+        """Time passes; the host looks now and then."""
+        until = self.now + at_most * self.of.uniform(0.7, 1.0)
+        while self.looked_at + TICK_SECONDS <= until:
+            self.looked_at += TICK_SECONDS
+            stopping = seconds_to_stop(self.step_seconds, self.checkpoint_seconds, self.validation_seconds)
+            self.budget.look(self.looked_at * self.usd_per_second, self.usd_per_second, stopping)
+        self.now = until
+
+    def train(self) -> float:
+        """Dollars of the whole run, to the release of its workers."""
+        step = saved = 0
+        self.spend(20.0)
+        while not self.budget.is_used_up:
+            self.spend(self.step_seconds)
+            step += 1
+            if step % 20 == 0:
+                self.spend(self.validation_seconds)
+            if step % 30 == 0:
+                saved = step
+                self.spend(self.checkpoint_seconds)
+        if saved < step:
+            self.spend(self.checkpoint_seconds)
+        self.spend(WIND_UP_SECONDS - 1.0)  # to notice and to tell takes the rest
+        return self.now * self.usd_per_second
+
+
+@settings(deadline=None)
+@given(
+    st.floats(200, 3000),
+    st.floats(1e-4, 0.1),
+    st.floats(0.05, 20),
+    st.floats(0.1, 60),
+    st.floats(0, 60),
+    st.integers(0, 1000),
+)
+def test_a_budget_is_never_passed_and_hardly_left_unused(
+    seconds: float, price: float, step: float, checkpoint: float, validation: float, seed: int
+) -> None:
+    run = Run(seconds * price, price, step, checkpoint, validation, seed)
+    spent = run.train()
+    needed = seconds_to_stop(step, checkpoint, validation) * price
+    if needed + 20 * price < run.budget_usd:  # else its start alone passes it
+        assert spent <= run.budget_usd
+        assert run.budget_usd - spent <= needed + TICK_SECONDS * price
+
+
+def test_stopping_takes_what_is_under_way() -> None:
+    assert seconds_to_stop(1.0, 10.0, 3.0) == 2.0 + 10.0 + 3.0 + WIND_UP_SECONDS
+    assert not is_used_up(10.0, 8.9, 0.1, 10.0)
+    assert is_used_up(10.0, 9.0, 0.1, 10.0)
+
+
+def test_it_warns_once_at_four_fifths_and_once_at_the_end() -> None:
+    budget = Budget(100.0)
+    told = [budget.look(float(cost), 0.5, 10.0) for cost in range(120)]
+    said = {cost: line for cost, line in enumerate(told) if line is not None}
+    assert sorted(said) == [80, 95]
+    assert "$80.00 of $100.00 are spent (80%)" in said[80]
+    assert "$95.00 of $100.00 are spent, and stopping takes up to 10 s more" in said[95]
+    assert budget.is_used_up
+
+
+@pytest.mark.parametrize(("limit", "cost"), [(None, 1e9), (100.0, None)])
+def test_no_budget_or_no_price_stops_nothing(limit: float | None, cost: float | None) -> None:
+    budget = Budget(limit)
+    assert budget.look(cost, 1.0, 1.0) is None
+    assert not budget.is_used_up
+    check_budget(limit, cost)
+
+
+def test_a_run_whose_budget_is_spent_is_not_started_again() -> None:
+    check_budget(5.0, 4.99)
+    with pytest.raises(UserError, match=r"^cost.budget_usd: \$5.10 of \$5.00 are spent; a larger budget"):
+        check_budget(5.0, 5.1)
