@@ -93,6 +93,8 @@ class AloneHooks(RunHooks):
     def event(self, kind: str, **fields: Any) -> None:
         if kind == "checkpoint" and self._books is not None:
             self._books.note_checkpoint(fields.get("seconds", 0.0))
+        if self._books is not None:
+            self._books.event(kind, fields)
         self._tell(kind, fields)
 
     def _tell(self, kind: str, fields: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ from ssrnn_dist.tracking.budget import Budget, check_budget, seconds_to_stop
 from ssrnn_dist.tracking.forecast import Forecaster
 from ssrnn_dist.tracking.history import History
 from ssrnn_dist.tracking.ledger import LEDGER, Ledger
-from ssrnn_dist.tracking.report import build_report
+from ssrnn_dist.tracking.register import MODEL_FOLDER, export_weights, version_tags
+from ssrnn_dist.tracking.report import OverviewKeeper, build_report
 from ssrnn_dist.tracking.totals import Totals
 from ssrnn_dist.tracking.tracker import Tracker
 
@@ -27,12 +28,13 @@ class Books:
         """tell: hears of what a person should know, as an event's kind and fields; from any thread.
 
         UserError where tracking.uri is no address that MLflow takes; OSError where the folder can't be written."""
-        self.config, self._tell = config, tell
+        self.config, self._say = config, tell
         self.ledger = Ledger(config.folder / LEDGER)
         earlier = self.ledger.totals()
         check_budget(config.cost.budget_usd, earlier.cost_usd)
         self.reached_step = earlier.reached_step
         self.tracker = Tracker(config, run_folder=config.folder, tell=tell)
+        self._overview = OverviewKeeper(config.folder, self.tracker.artifact, self._warn)
         self.budget = Budget(config.cost.budget_usd)
         self._forecaster = Forecaster(config.train.steps)
         self._history: History | None = None
@@ -40,7 +42,18 @@ class Books:
         self._step_seconds, self._checkpoint_seconds, self._validation_seconds = 0.0, CHECKPOINT_SECONDS, 0.0
         self._saved = False
         if not config.cost.is_priced:
-            tell("warning", {"message": "no price is given, so the cost is not known: cost.usd_per_worker_hour"})
+            self._warn("no price is given, so the cost is not known: cost.usd_per_worker_hour")
+
+    def event(self, kind: str, fields: dict[str, Any]) -> None:
+        """Something that happened to the run, for its page in MLflow."""
+        self.tracker.event(kind, fields)
+
+    def _tell(self, kind: str, fields: dict[str, Any]) -> None:
+        self._say(kind, fields)
+        self.event(kind, fields)
+
+    def _warn(self, message: str) -> None:
+        self._tell("warning", {"message": message})
 
     def begin(self, step: int, tokens: int, workers: int) -> None:
         """A worker group begins to train."""
@@ -59,9 +72,8 @@ class Books:
         self._validation_seconds = max(self._validation_seconds, metrics.validation_seconds or 0.0)
         self._step_seconds = self.config.train.tokens_per_batch / max(metrics.tokens_per_second, 1e-9)
         self._last = metrics
-        if self._history is not None:
-            self._history.append(metrics)
-        self.tracker.log(metrics)
+        at = None if self._history is None else self._history.append(metrics)
+        self.tracker.log(metrics, at)
         return metrics
 
     def note_checkpoint(self, seconds: float) -> None:
@@ -77,7 +89,8 @@ class Books:
         needed = seconds_to_stop(self._step_seconds, self._checkpoint_seconds, self._validation_seconds)
         told = self.budget.look(totals.cost_usd, self.ledger.usd_per_second(), needed)
         if told is not None:
-            self._tell("warning", {"message": told})
+            self._warn(told)
+        self._overview.tick()
         return self.budget.is_used_up
 
     def finish(self, finished: Finished, stopped_why: str | None = None) -> dict[str, Any]:
@@ -91,8 +104,11 @@ class Books:
         self.tracker.log_cost(totals, at_once=True)
         for name in ("config.yaml", "summary.json"):
             self.tracker.artifact(folder / name)
+        self._overview.finish()
         if self.config.tracking.report and not stopped:
             self.tracker.artifact(build_report(folder).html)
+        if self.config.tracking.register_model is not None and not stopped:
+            self._register(self.config.tracking.register_model, summary)
         self._close("KILLED" if stopped else "FINISHED")
         return summary
 
@@ -100,7 +116,13 @@ class Books:
         """The run ends without a summary; status as MLflow has it: FAILED or KILLED."""
         self.ledger.close()
         self.tracker.log_cost(self.ledger.totals(), at_once=True)
+        self._overview.finish()
         self._close(status)
+
+    def _register(self, name: str, summary: dict[str, Any]) -> None:
+        run = self.config.remote_folder or self.config.folder
+        weights = export_weights(run, self.config.folder / MODEL_FOLDER)
+        self.tracker.register_model(weights, name, version_tags(summary))
 
     def _close(self, status: str) -> None:
         self.tracker.finish(status)

@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ from ssrnn_launch.guard import MARK_VARIABLE, end_marked, guarded
 from ssrnn_launch.problems import LaunchFailed, Stopped
 from ssrnn_launch.stop_signals import last_resort
 
+CONNECT_SECONDS = 5.0
 OBJECT_STORE_BYTES = 120_000_000  # Ray's least is 75 MB; nothing big goes through it
 LAST_RESORT_SECONDS = 9.0
 FOLDER_PREFIX = "ssrnn-ray-"
@@ -136,6 +138,18 @@ def _kill(mark: str, folder: Path) -> list[int]:
     return end_marked(mark, folder, spare=frozenset({os.getpid()}))
 
 
+def why_unreachable(address: str) -> str | None:
+    """Why nothing takes connections at HOST:PORT or ray://HOST:PORT; Ray would try for minutes. None: it does."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return None  # auto, local: Ray knows at once
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        return " ".join(str(error).split())
+    return None
+
+
 @contextmanager
 def connected_ray(address: str) -> Iterator[None]:
     """Connect to a cluster that stands; UserError where there is none, or none that takes our token."""
@@ -143,11 +157,15 @@ def connected_ray(address: str) -> Iterator[None]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     import ray
 
+    if (reason := why_unreachable(address)) is not None:
+        came = f"{address}: nothing answers there ({reason})"
+        raise user_error("cluster.address", came, "the address of a running head is wanted")
     try:
         ray.init(address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, ValueError) as error:
-        came = f"no Ray cluster answers there ({' '.join(str(error).split())[:120]})"
-        raise user_error("cluster.address", f"{address}: {came}", "the address of a running head is wanted") from None
+        came = f"{address}: no Ray cluster that takes our token ({' '.join(str(error).split())[:120]})"
+        allowed = "a running head, and its token in RAY_AUTH_TOKEN or ~/.ray/auth_token, are wanted"
+        raise user_error("cluster.address", came, allowed) from None
     except (ray.exceptions.AuthenticationError, RuntimeError) as error:
         came = f"{address}: the cluster turned us down ({' '.join(str(error).split())[:160]})"
         raise user_error(

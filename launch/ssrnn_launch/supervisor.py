@@ -262,7 +262,7 @@ class StoppedWaiting(Exception):
 
 def _start_board() -> Any:
     """The board lives where the driver lives: a lost node of workers does not take it along."""
-    here = NodeAffinitySchedulingStrategy(nodes.own_node(), soft=True)
+    here = NodeAffinitySchedulingStrategy(nodes.own_node(), soft=False)
     return ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
 
 

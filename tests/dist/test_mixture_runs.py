@@ -18,13 +18,13 @@ from damage import edit
 from worlds import ROOT, rank_environment, train_many
 
 from ssrnn_data import CorpusIndex, DataError, build_corpus
-from ssrnn_dist.stepping import by_source
 from ssrnn_dist.config import RunConfig, check_config, to_yaml
 from ssrnn_dist.data import has_new_weights, open_corpora, open_stream
 from ssrnn_dist.evaluate import Evaluation, evaluate_checkpoint
 from ssrnn_dist.hooks import StepMetrics
 from ssrnn_dist.problems import UserError
 from ssrnn_dist.runs import changed_keys, prepare_run
+from ssrnn_dist.stepping import by_source
 from ssrnn_dist.tracking.history import read_history
 from ssrnn_dist.tracking.report import build_report
 from ssrnn_dist.tracking.report.source import read_run

@@ -2,7 +2,6 @@
 
 Reads indexes; imports torch inside, to count parameters."""
 
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ from ssrnn_dist.config import ModelConfig, RunConfig
 from ssrnn_launch.corpus import corpus_folder
 from ssrnn_launch.doctor.checks import Check, fail, ok, warn
 from ssrnn_launch.doctor.facts import Need
-from ssrnn_launch.doctor.probes import told
 
 if TYPE_CHECKING:
     from ssrnn_data.mixture.sources import OpenedSource
@@ -46,18 +44,6 @@ def check_price(config: RunConfig) -> Check:
         return fail("price", f"{cost.price_file}: no such file", "cost.price_file names a YAML file of prices")
     budget = "no budget" if cost.budget_usd is None else f"a budget of ${cost.budget_usd:,.2f}"
     return ok("price", f"given, {budget}")
-
-
-def why_unreachable(address: str) -> str | None:
-    """Why nothing takes connections at HOST:PORT or ray://HOST:PORT; Ray would try for minutes. None: it does."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return None  # auto, local: Ray knows at once
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        return told(error)
-    return None
 
 
 def need_of(config: RunConfig, corpora: "list[OpenedSource]") -> Need:
