@@ -2,9 +2,12 @@
 
 One process keeps them, whatever the loop's ranks do. Losses are nats per token, times seconds."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+
+import psutil
 
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.files import write_json_atomic
@@ -29,7 +32,8 @@ class Books:
 
         UserError where tracking.uri is no address that MLflow takes; OSError where the folder can't be written."""
         self.config, self._say = config, tell
-        self.ledger = Ledger(config.folder / LEDGER)
+        command_age_seconds = time.time() - psutil.Process().create_time()
+        self.ledger = Ledger(config.folder / LEDGER, command_age_seconds=command_age_seconds)
         earlier = self.ledger.totals()
         check_budget(config.cost.budget_usd, earlier.cost_usd)
         self.reached_step = earlier.reached_step
@@ -104,7 +108,8 @@ class Books:
         self.tracker.log_cost(totals, at_once=True)
         for name in ("config.yaml", "summary.json"):
             self.tracker.artifact(folder / name)
-        self._overview.finish()
+        if not stopped:  # who stops a run has seconds; the pages were drawn minutes ago
+            self._overview.finish()
         if self.config.tracking.report and not stopped:
             self.tracker.artifact(build_report(folder).html)
         if self.config.tracking.register_model is not None and not stopped:
@@ -112,9 +117,13 @@ class Books:
         self._close("KILLED" if stopped else "FINISHED")
         return summary
 
-    def fail(self, status: str = "FAILED") -> None:
-        """The run ends without a summary; status as MLflow has it: FAILED or KILLED."""
+    def fail(self, status: str = "FAILED", *, at_once: bool = False) -> None:
+        """The run ends without a summary; status as MLflow has it: FAILED or KILLED.
+
+        at_once: there is no time to draw or to send; the next command sends what waits."""
         self.ledger.close()
+        if at_once:
+            return
         self.tracker.log_cost(self.ledger.totals(), at_once=True)
         self._overview.finish()
         self._close(status)

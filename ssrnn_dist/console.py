@@ -27,6 +27,14 @@ def dollars(cost_usd: float | None) -> str:
     return "no price" if cost_usd is None else f"${cost_usd:.4f}" if cost_usd < 1 else f"${cost_usd:,.2f}"
 
 
+def cost_text(metrics: StepMetrics) -> str:
+    """What was spent, and between what the whole run will cost nine times of ten."""
+    spent = dollars(metrics.cost_usd)
+    if metrics.forecast_usd_low is None or metrics.forecast_usd_high is None:
+        return spent
+    return f"{spent} of {dollars(metrics.forecast_usd_low)} to {dollars(metrics.forecast_usd_high)}"
+
+
 def progress_line(metrics: StepMetrics) -> str:
     """One line that says where a run is."""
     parts = [
@@ -35,7 +43,7 @@ def progress_line(metrics: StepMetrics) -> str:
         f"{metrics.tokens_per_second:,.0f} tokens/s",
         f"data wait {metrics.data_wait_fraction:.1%}",
         f"{duration(metrics.seconds_left)} left",
-        dollars(metrics.cost_usd),
+        cost_text(metrics),
     ]
     if metrics.feedback_residual is not None:
         parts.insert(2, f"residual {metrics.feedback_residual:.3f}")

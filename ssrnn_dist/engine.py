@@ -144,6 +144,7 @@ def _deepspeed(world: World) -> Any:
 
     It would build a shared-memory op with a C++ compiler; gloo does the same sums without one (LOG.md)."""
     os.environ.setdefault("DS_ACCELERATOR", world.device.type)
+    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")  # DeepSpeed imports mlflow
     import deepspeed
     from deepspeed.ops import __compatible_ops__
 

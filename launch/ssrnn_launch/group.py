@@ -9,17 +9,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ssrnn_dist.config import RunConfig
+from ssrnn_launch import nodes
 from ssrnn_launch.failures import Failure, reason_of, root_cause
 from ssrnn_launch.machine import WorkerShape
 from ssrnn_launch.placing import Seat, needs
 from ssrnn_launch.rendezvous import Meeting
-from ssrnn_launch.worker import Task, TrainWorker
+from ssrnn_launch.worker import Arrival, Task, TrainWorker
 
 POLL_SECONDS = 0.25
+END_SECONDS = 3.0  # for a process to end that was killed
 ARRIVE_SECONDS = 120.0  # a busy machine takes half a minute to start processes
 CAUSE_SECONDS = 2.0  # a death may become known later than the connections that it broke
 
@@ -39,6 +42,9 @@ class Group:
     def __init__(self, config: RunConfig, shape: WorkerShape, seats: Sequence[Seat], board: Any, life: int) -> None:
         self._config, self._shape, self._board = config, shape, board
         self.members = [Member(f"{life}/{seat.rank}", seat, self._actor(seat)) for seat in seats]
+        self.began_at: dict[str, float] = {}  # when each process began, by the driver's clock
+        self._heard_at: dict[int, float] = {}
+        self._arrived: dict[int, Arrival] = {}
         self._work: dict[Any, int] = {}
         self._errors: dict[int, BaseException] = {}
         self._cause_until: float | None = None
@@ -63,16 +69,19 @@ class Group:
         poll: called now and then while they are waited for; may raise."""
         self._poll = poll
         arrivals = {member.actor.arrive.remote(): member.seat.rank for member in self.members}
-        devices, failure = self._gather(arrivals, "did not start")
+        arrived, failure = self._gather(arrivals, "did not start")
         if failure is not None:
             return failure
+        for member in self.members:
+            arrival = self._arrived[member.seat.rank] = arrived[member.seat.rank]
+            self.began_at[member.name] = self._heard_at[member.seat.rank] - arrival.age_seconds
         first = self.members[0]
         address, failure = self._gather({first.actor.listen.remote(first.seat.node.address): 0}, "did not listen")
         if failure is not None:
             return failure
         by_node: dict[str, list[str]] = defaultdict(list)
         for member in self.members:
-            by_node[member.seat.node.id] += devices[member.seat.rank]
+            by_node[member.seat.node.id] += arrived[member.seat.rank].devices
         for member in self.members:
             meeting = self._meeting(member.seat, address[0], tuple(by_node[member.seat.node.id]))
             task = Task(
@@ -97,6 +106,7 @@ class Group:
             for each in ready:
                 try:
                     answers[calls[each]] = ray.get(each)
+                    self._heard_at[calls[each]] = time.monotonic()
                 except ray.exceptions.RayError as error:
                     return answers, self._failure({calls[each]: error}, 0)
         if waiting:
@@ -136,7 +146,19 @@ class Group:
         return Failure(f"it was not heard of for {silent_seconds:.0f} s", step, ranks[0], nodes)
 
     def release(self) -> None:
-        """End all workers, now."""
+        """End all workers, now, and wait for the end of those on the driver's own node."""
         for member in self.members:
             with contextlib.suppress(ray.exceptions.RayError, ValueError):
                 ray.kill(member.actor, no_restart=True)
+        here = nodes.own_node()
+        pids = [each.pid for rank, each in self._arrived.items() if self.members[rank].seat.node.id == here]
+        until = time.monotonic() + END_SECONDS
+        while any(_is_alive(pid) for pid in pids) and time.monotonic() < until:
+            time.sleep(0.02)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

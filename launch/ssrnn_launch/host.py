@@ -48,8 +48,8 @@ def run_on_ray(config: RunConfig, shape: WorkerShape, view: View, stop: StopSign
         books.fail("KILLED")
         told = "stopped while no workers trained; the same command goes on"
         raise Stopped(told, stop.number or signal.SIGINT) from None
-    except Stopped:
-        books.fail("KILLED")
+    except Stopped as stopped:
+        books.fail("KILLED", at_once=stopped.at_once)
         raise
     except BaseException:
         books.fail("FAILED")

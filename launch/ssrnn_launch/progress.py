@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ssrnn_dist.config import RunConfig
-from ssrnn_dist.console import LINE_EVERY_SECONDS, Lines, dollars, duration, event_line
+from ssrnn_dist.console import LINE_EVERY_SECONDS, Lines, cost_text, duration, event_line
 from ssrnn_dist.hooks import StepMetrics
 from ssrnn_launch.cli import output
 from ssrnn_launch.records import JOB_VARIABLE, AsLines, Item, RecordWriter, metrics_of, told
@@ -36,7 +36,7 @@ def bar_text(metrics: StepMetrics, valid_bits_per_byte: float | None, probe_cosi
         f"{metrics.tokens_per_second:,.0f} tokens/s",
         f"data wait {metrics.data_wait_fraction:.1%}",
         f"{duration(metrics.seconds_left)} left",
-        dollars(metrics.cost_usd),
+        cost_text(metrics),
     ]
     if probe_cosine is not None:
         parts.insert(1, f"cosine with BPTT {probe_cosine:.4f}")

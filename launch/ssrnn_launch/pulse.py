@@ -10,6 +10,7 @@ from typing import Any
 
 from ssrnn_dist.config.cluster import NoticeSection
 from ssrnn_dist.tracking.energy import EnergyMeter
+from ssrnn_dist.tracking.system_metrics import NodeSampler
 from ssrnn_launch.board import BoardHooks, Orders, Pulse
 from ssrnn_launch.notices import look
 
@@ -21,9 +22,12 @@ SYSTEM_EVERY_SECONDS = 10.0
 class Pulsing:
     """The thread; `with Pulsing(…):` for as long as the worker works."""
 
-    def __init__(self, worker: str, board: Any, hooks: BoardHooks, notice: NoticeSection | None) -> None:
-        """notice: what to look for on this node; None on all but one of its workers."""
-        self._worker, self._board, self._hooks, self._notice = worker, board, hooks, notice
+    def __init__(
+        self, worker: str, board: Any, hooks: BoardHooks, notice: NoticeSection | None, sampler: NodeSampler | None
+    ) -> None:
+        """notice, sampler: what to look for on this node, and its numbers; None on all but one of its workers."""
+        self._worker, self._board, self._hooks = worker, board, hooks
+        self._notice, self._sampler = notice, sampler
         self.meter: EnergyMeter | None = None  # set once the device is known
         self._over = threading.Event()
         self._stack: str | None = None
@@ -56,7 +60,8 @@ class Pulsing:
 
         phase, seconds = self._hooks.clock.read()
         joules = None if self.meter is None else self.meter.joules()
-        pulse = Pulse(self._worker, self._hooks.step, phase, seconds, joules, self._look(), self._stack)
+        notice, system = self._look(), self._sample()
+        pulse = Pulse(self._worker, self._hooks.step, phase, seconds, joules, notice, self._stack, system)
         self._stack = None
         try:
             return ray.get(self._board.pulse.remote(pulse), timeout=ANSWER_SECONDS)
@@ -75,6 +80,13 @@ class Pulsing:
             found = look(self._notice)
             self._told = None if found is None else (found.reason, found.deadline)
         return self._told
+
+    def _sample(self) -> dict[str, float] | None:
+        now = time.monotonic()
+        if self._sampler is None or now - self._sampled_at < SYSTEM_EVERY_SECONDS:
+            return None
+        self._sampled_at = now
+        return self._sampler.sample()
 
 
 def stacks() -> str:

@@ -47,6 +47,10 @@ class Life:
     def size(self) -> int:
         return len(self.group.members)
 
+    def node_of(self, worker: str) -> str:
+        """The address of a worker's node."""
+        return next((each.seat.node.address for each in self.group.members if each.name == worker), "unknown")
+
 
 class Supervisor:
     """Brings a run to its end. Whoever wants to stop it sets a wish; the loop is follow()."""
@@ -119,6 +123,8 @@ class Supervisor:
             self._renting.hire(member.name, member.seat.node)
         try:
             life.failure = group.start(self._logs, self._books.reached_step, lambda: self._tick(life))
+            for worker, began_at in group.began_at.items():
+                self._books.ledger.backdate(worker, time.monotonic() - began_at)
             while life.failure is None and life.finished is None:
                 self._tick(life)
                 self._look_at_group(life)
@@ -165,6 +171,8 @@ class Supervisor:
         for pulse in news.pulses:
             self._books.ledger.pulse(pulse.worker, pulse.phase, pulse.seconds, pulse.joules)
             self._books.ledger.reach(pulse.step, 0)
+            if pulse.system is not None:
+                self._books.tracker.log_system(life.node_of(pulse.worker), pulse.system)
         for kind, fields in news.posts:
             self._post(life, kind, fields)
         if news.failure is not None:
@@ -181,7 +189,7 @@ class Supervisor:
         else:
             if kind == "checkpoint":
                 self._books.note_checkpoint(fields.get("seconds", 0.0))
-            self._show(kind, fields)
+            self._tell(kind, fields)
 
     def _ask_to_stop(self, life: Life, wish: Wish) -> None:
         """Once a life; a wish to end comes before one to resize."""
@@ -208,7 +216,7 @@ class Supervisor:
             time.sleep(TICK_SECONDS)
             life.vitals.take(_take_news(self._board), time.monotonic())
         for rank, stack in sorted(life.vitals.stacks().items()):
-            self._show("stalled", {"rank": rank, "at": place_in(stack), "stack": stack})
+            self._tell("stalled", {"rank": rank, "at": place_in(stack), "stack": stack})
         seconds = self.config.scale.stall_seconds or 0.0
         return Failure(f"no step for {seconds:.0f} s", life.vitals.step)
 
@@ -234,26 +242,31 @@ class Supervisor:
         """Nodes will go: without them, unless ours is among them, or the run has no other."""
         why = "; ".join(sorted(set(going.values())))
         if nodes.own_node() in going or not self.config.cluster.address:
-            self._show("notice", {"step": life.vitals.step, "why": why})
+            self._tell("notice", {"step": life.vitals.step, "why": why})
             self.want_stop(why)
         else:
             self._resize(life, why)
 
     def _resize(self, life: Life, why: str) -> None:
-        self._show("resize", {"step": life.vitals.step, "workers": life.size, "why": why})
+        self._tell("resize", {"step": life.vitals.step, "workers": life.size, "why": why})
         self._ask_to_stop(life, "resize")
 
     def _note_failure(self, failure: Failure) -> None:
         """Tell of it; give up, or find out which nodes still answer."""
         self._failures.append(failure)
-        self._show("worker_failed", {"rank": failure.rank, "error": failure.reason, "step": failure.step})
+        self._tell("worker_failed", {"rank": failure.rank, "error": failure.reason, "step": failure.step})
         given_up = why_give_up(self._failures, self.config.scale.max_restarts)
         if given_up is not None:
             raise LaunchFailed(given_up, self._logs)
         self._seating.suspect(failure.lost_nodes)
 
+    def _tell(self, kind: str, fields: dict[str, Any]) -> None:
+        """To the person, and to the run's page."""
+        self._show(kind, fields)
+        self._books.event(kind, fields)
+
     def _warn(self, message: str) -> None:
-        self._show("warning", {"message": message})
+        self._tell("warning", {"message": message})
 
 
 class StoppedWaiting(Exception):

@@ -7,16 +7,20 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from ssrnn_data.errors import DataError
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.problems import RunFailed, UserError
 from ssrnn_dist.tracking.energy import EnergyMeter
 from ssrnn_dist.tracking.phases import PhaseClock
+from ssrnn_dist.tracking.system_metrics import NodeSampler
 from ssrnn_launch.board import BoardHooks
 from ssrnn_launch.pulse import Pulsing
 from ssrnn_launch.rendezvous import Meeting, environment_of, join, listen
@@ -38,6 +42,15 @@ class Task:
     meeting: Meeting
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """A worker's process: the GPUs that Ray gave to it, and for how many seconds it has lived."""
+
+    devices: tuple[str, ...]
+    pid: int
+    age_seconds: float
+
+
 class TrainWorker:
     """One rank; a Ray actor of one life of the run."""
 
@@ -45,11 +58,11 @@ class TrainWorker:
         self._board = board
         self._clock = PhaseClock()
 
-    def arrive(self) -> tuple[str, ...]:
-        """The GPUs that Ray gave to this worker."""
+    def arrive(self) -> "Arrival":
         import ray
 
-        return tuple(str(each) for each in ray.get_gpu_ids())
+        devices = tuple(str(each) for each in ray.get_gpu_ids())
+        return Arrival(devices, os.getpid(), time.time() - psutil.Process().create_time())
 
     def listen(self, host: str) -> tuple[str, int]:
         return listen(host)
@@ -61,8 +74,10 @@ class TrainWorker:
         from ssrnn_dist.config import check_config
 
         config = check_config(task.config)
-        notice = config.cluster.notice if task.meeting.local_rank == 0 else None
-        with Pulsing(task.worker, self._board, hooks, notice) as pulsing:
+        is_first_here = task.meeting.local_rank == 0
+        notice = config.cluster.notice if is_first_here else None
+        sampler = NodeSampler(task.meeting.devices) if is_first_here and config.tracking.system_metrics else None
+        with Pulsing(task.worker, self._board, hooks, notice, sampler) as pulsing:
             _note_sigterm(pulsing)
             try:
                 self._train(config, task, hooks, pulsing)

@@ -26,6 +26,7 @@ class _Worker:
     """A worker's account: its rate, until when it is booked, in which phase it was last."""
 
     rate: Rate
+    hired_at: float
     booked_until: float
     phase: str = START_UP
     seconds: dict[str, float] = field(default_factory=dict)  # the most that it told
@@ -39,14 +40,21 @@ class Ledger:
     time to other phases, never to another price: seconds and dollars are exact at any moment, and never shrink."""
 
     def __init__(
-        self, path: Path, *, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
+        self,
+        path: Path,
+        *,
+        command_age_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        """clock: seconds that never go back.  wall: Unix seconds.  OSError where the file cannot be written."""
+        """command_age_seconds: for how long the command has run already.  clock: seconds that never go back.
+        wall: Unix seconds.  OSError where the file cannot be written."""
         rows = read_json_lines(path)
         self._clock, self._wall, self._lock = clock, wall, threading.RLock()
         self._earlier = lives_of(rows)
         self._rates: dict[Rate, str] = {rate: number for number, rate in rates_of(rows).items()}
         self._opened_at = self._beat_at = clock()
+        self._command_began = clock() - command_age_seconds
         self._lines = JsonLines(path)
         self._workers: dict[str, _Worker] = {}
         self._unoccupied: dict[Rate, float] = {}  # places without a worker
@@ -83,7 +91,20 @@ class Ledger:
         with self._lock:
             self.release(worker)  # no name is paid for twice
             self._number(rate)
-            self._workers[worker] = _Worker(rate, self._clock() - age_seconds)
+            hired_at = self._clock() - age_seconds
+            self._workers[worker] = _Worker(rate, hired_at, hired_at)
+
+    def backdate(self, worker: str, age_seconds: float) -> None:
+        """The worker's process has lived for so long already: it is paid for since then, or since the command began."""
+        with self._lock:
+            account = self._workers.get(worker)
+            if account is None:
+                return
+            earlier = account.hired_at - max(self._clock() - age_seconds, self._command_began)
+            if earlier > 0:
+                account.hired_at -= earlier
+                booked = self._open().booked
+                self._change(booked={**booked, account.rate: _sum(booked.get(account.rate, {}), {START_UP: earlier})})
 
     def pulse(self, worker: str, phase: str, seconds: Mapping[str, float], joules: float | None = None) -> None:
         """Book a worker's time until now, split as it tells.

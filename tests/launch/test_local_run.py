@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ssrnn_dist.tracking.totals import read_ledger
+from tests.helpers.hand_count import HandCount
 from tests.helpers.launching import (
     REPOSITORY,
     Running,
@@ -81,6 +83,7 @@ def test_its_forward_is_solved_for_all_steps_at_once(
 def test_killed_worker_ctrl_c_resume_killed_driver(corpus: Path, tmp_path: Path, start: Callable[..., Running]) -> None:
     config = write_config(tmp_path, tiny(corpus, **ENDLESS))
     run = start("train", config, cwd=tmp_path)
+    by_hand = HandCount(run)
     run.wait_for("checkpoint")
     assert beyond_loopback({run.process.pid, *(each.pid for each in run.tree())}) == []
 
@@ -96,14 +99,19 @@ def test_killed_worker_ctrl_c_resume_killed_driver(corpus: Path, tmp_path: Path,
     assert still_alive(processes, within_seconds=1) == []
     summary = json.loads((tmp_path / "runs/tiny/summary.json").read_text())
     assert summary["stopped"]
+    assert summary["worker_hours"] * 3600 == pytest.approx(by_hand.seconds(), rel=0.01)
     assert (tmp_path / f"runs/tiny/checkpoints/step-{summary['steps']:08d}").is_dir()
     assert "Traceback" not in run.text()
 
     again = start("train", config, cwd=tmp_path)
+    again_by_hand = HandCount(again)
     again.wait_for(f"resumed  step {summary['steps']:,}")
     processes = again.tree()
     again.process.kill()
     assert still_alive(processes, within_seconds=10) == []
+    booked = read_ledger(tmp_path / "runs/tiny/ledger.jsonl").worker_hours * 3600
+    hand = by_hand.seconds() + again_by_hand.seconds()
+    assert booked == pytest.approx(hand, rel=0.01, abs=1.2)  # the last half second of two workers is in no row
 
 
 def test_what_only_a_worker_finds_wrong_is_one_line_and_no_restart(corpus: Path, tmp_path: Path) -> None:

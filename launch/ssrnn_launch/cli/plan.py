@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ssrnn_launch.plan.forecast import Choice
 
 CALIBRATE_HELP = "Time the run's own step on this machine; the default where it is like what the config asks for."
+MOST_SPREAD = 0.1
 ONE_WORD = {
     "weights": "weights",
     "gradients": "gradients",
@@ -182,6 +183,11 @@ def _show_memory(made: "Plan") -> None:
 def _show_notes(made: "Plan") -> None:
     if made.config.scale.gpus_per_worker and made.calibration is None:
         output.say("memory is without CUDA's and NCCL's own, which no data sheet says")
+    spread = max((each.spread for each in made.calibration.timings), default=0.0) if made.calibration else 0.0
+    if spread > MOST_SPREAD:
+        output.say(
+            f"the steps that were timed differ by ±{spread:.0%}: this machine does other things; --calibrate again"
+        )
     if not any(each.cost_usd is not None for each in made.found.choices):
         output.say(
             "no price is given, so dollars are not known: cost.usd_per_worker_hour, …_device_hour or …_node_hour"

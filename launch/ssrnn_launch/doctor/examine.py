@@ -11,11 +11,12 @@ from typing import Any
 
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.problems import UserError
-from ssrnn_launch.doctor.before import check_corpora, check_price, need_of, why_unreachable
+from ssrnn_launch.doctor.before import check_corpora, check_price, need_of
 from ssrnn_launch.doctor.checks import Check, fail, ok, warn
 from ssrnn_launch.local import CLUSTER_STOP_SECONDS, LOCAL_STOP_SECONDS, absolute_paths
 from ssrnn_launch.machine import WorkerShape, available_cores, local_share
 from ssrnn_launch.problems import LaunchFailed
+from ssrnn_launch.ray_session import why_unreachable
 
 Doing = Callable[[str], None]
 NOT_LET_IN = (

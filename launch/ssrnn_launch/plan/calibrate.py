@@ -112,7 +112,7 @@ def _place(settings: list[dict[str, Any]], index: int, rank: int) -> int:
 
 
 def _timing(setting: dict[str, Any], parts: list[dict[str, Any]]) -> Timing:
-    """A step takes as long as its slowest worker."""
+    """A step takes as long as its slowest worker; the mean of steps, of which a run is made."""
     rows = [max(step) for step in zip(*(part["rows"] for part in parts), strict=True)]
     totals = [row[0] for row in rows]
     low, middle, high = statistics.quantiles(totals, n=4)
@@ -122,8 +122,8 @@ def _timing(setting: dict[str, Any], parts: list[dict[str, Any]]) -> Timing:
         threads=setting["threads"],
         lanes=setting["lanes"],
         micro_batches=-(-setting["lanes"] // min(setting["micro_lanes"], setting["lanes"])),
-        step_seconds=middle,
-        update_seconds=statistics.median(row[1] for row in rows),
+        step_seconds=statistics.fmean(totals),
+        update_seconds=statistics.fmean(row[1] for row in rows),
         forward_seconds=max(part["forward_seconds"] for part in parts),
         data_seconds=None if None in data else max(data),
         probe_seconds=max(part["probe_seconds"] for part in parts),

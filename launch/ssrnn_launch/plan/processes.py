@@ -3,6 +3,7 @@
 Imports the standard library only."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -36,6 +37,7 @@ def run_together(
     arguments: of Python.  environments: beside this process's own.  folder: of their logs, rank-N.log.
     LaunchFailed as soon as one fails, or too much time has passed; none of them is left in the end."""
     started: list[subprocess.Popen[bytes]] = []
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is Ctrl-C
     try:
         for rank, (words, extra) in enumerate(zip(arguments, environments, strict=True)):
             with (folder / f"rank-{rank}.log").open("wb") as log:
@@ -49,6 +51,7 @@ def run_together(
             with suppress(OSError):
                 process.kill()
             process.wait()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:

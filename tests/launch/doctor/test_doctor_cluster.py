@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from ssrnn_launch.doctor import network_probes, probes, storage_probes
-from ssrnn_launch.doctor.before import check_corpora, check_price, why_unreachable
+from ssrnn_launch.doctor.before import check_corpora, check_price
 from ssrnn_launch.doctor.facts import NodeFacts
 from ssrnn_launch.guard import MARK_VARIABLE, end_marked
+from ssrnn_launch.ray_session import why_unreachable
 from tests.helpers.launching import environment, only_json, ssrnn, tiny, write_config
 
 
