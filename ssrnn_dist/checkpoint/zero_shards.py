@@ -81,6 +81,7 @@ class OwnedShards:
         for index, flat in enumerate(self._flats):
             self._optimizer.fp16_partitioned_groups_flat[index].data.copy_(flat.data)
             self._optimizer._unflatten_partitioned_parameters(index)
+        self._optimizer.invalidate_secondary_tensor()  # hpZ's second copy is of the old weights
 
 
 def _make_adam_state(state: dict[str, Tensor], flat: Tensor) -> None:

@@ -38,6 +38,7 @@ class Runs:
         precision: str = "fp32",
         model: dict[str, object] | None = None,
         feedback: dict[str, object] | None = None,
+        scale: dict[str, object] | None = None,
         **train: object,
     ) -> Path:
         values = {
@@ -56,7 +57,7 @@ class Runs:
                 "precision": precision,
                 **train,
             },
-            "scale": {"workers": 1, "zero_stage": stage},
+            "scale": {"workers": 1, "zero_stage": stage, **(scale or {})},
             "checkpoint": {"every_steps": 4, "keep": 5},
             "tracking": {"report": False},
             "cost": {"usd_per_worker_hour": 3.6},

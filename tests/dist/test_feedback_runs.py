@@ -59,7 +59,8 @@ def test_auto_moves_its_sweeps_and_the_checkpoint_keeps_them(trained) -> None:
 
 
 def test_a_calibrated_decay_is_kept_whole(trained) -> None:
-    decays = Checkpoint(trained.folder("calibrated-1") / "checkpoints" / "step-00000008").rows("decay/")[0]
+    checkpoint = Checkpoint(trained.folder("calibrated-1") / "checkpoints" / "step-00000008")
+    decays = checkpoint.tensors(checkpoint.rank_files[0], "decay/")
     assert set(decays) == {"0", "1"}
     for block in decays.values():
         assert block.shape == (2, 2, 10)  # an LSTM's unit has two states

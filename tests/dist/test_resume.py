@@ -16,6 +16,10 @@ from ssrnn_dist.tracking.history import read_history
 pytestmark = pytest.mark.timeout(1500)  # the first test pays for all trainings
 STAGES = (1, 2, 3)
 WORLDS = (1, 2, 3, 5)
+OFFLOADED = {"scale": {"offload": "cpu"}}
+PARTITIONED = {"scale": {"workers": 2, "partition_ranks": 2}}
+# Moves to and from other ways to shard: of two ranks, by name, stage and the rest of the config.
+OTHER_WAYS = [("offload-z1", 1, OFFLOADED), ("offload-z3", 3, OFFLOADED), ("hpz", 3, PARTITIONED)]
 MOVES = [(old, new) for old in STAGES for new in STAGES]
 
 
@@ -39,12 +43,16 @@ def trained(runs):
         names = [(f"w{world}-z{stage}", {"stage": stage}) for stage in STAGES]
         if world == 2:
             names += [(f"bf16-z{stage}", {"stage": stage, "precision": "bf16"}) for stage in STAGES]
+            names += [(f"w2-{name}", {"stage": stage, **config}) for name, stage, config in OTHER_WAYS]
         train_many(world, *(runs.config(name, **config) for name, config in names))
     for world in (1, 2, 3):
         paths = [from_step_4(runs, f"w2-z{old}", f"w2-z{old}-to-w{world}-z{new}", stage=new) for old, new in MOVES]
         if world == 2:
             paths += [from_step_4(runs, f"bf16-z{s}", f"bf16-z{s}-again", stage=s, precision="bf16") for s in STAGES]
             paths += [without_moments(runs)]
+            for name, stage, config in OTHER_WAYS:
+                paths += [from_step_4(runs, f"w2-{name}", f"w2-{name}-to-w2-z2", stage=2)]
+                paths += [from_step_4(runs, "w2-z2", f"w2-z2-to-w2-{name}", stage=stage, **config)]
         train_many(world, *paths)
     return runs
 
@@ -72,6 +80,14 @@ def test_the_curve_does_not_depend_on_the_world_or_the_stage(trained) -> None:
     for world in WORLDS:
         for stage in STAGES:
             assert losses(trained.folder(f"w{world}-z{stage}")) == pytest.approx(reference, rel=2e-6), (world, stage)
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in OTHER_WAYS])
+def test_other_ways_to_shard_change_nothing_and_checkpoints_move_to_them_and_from_them(trained, name: str) -> None:
+    expected = losses(trained.folder("w1-z1"))
+    assert losses(trained.folder(f"w2-{name}")) == pytest.approx(expected, rel=2e-6)
+    assert losses(trained.folder(f"w2-{name}-to-w2-z2")) == pytest.approx(expected[4:], rel=2e-6)
+    assert losses(trained.folder(f"w2-z2-to-w2-{name}")) == pytest.approx(expected[4:], rel=2e-6)
 
 
 def test_validation_does_not_depend_on_the_world(trained) -> None:

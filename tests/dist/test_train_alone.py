@@ -1,5 +1,7 @@
 """`python -m ssrnn_dist.train`: the loop with no Ray, its exit codes, Ctrl-C and kill -9."""
 
+import json
+import re
 import shutil
 import signal
 import subprocess
@@ -116,3 +118,21 @@ def test_a_bad_sample_ends_a_run_or_is_skipped_and_written_down(runs, start, dam
     (row,) = read_json_lines(runs.folder("bad") / "bad_samples.jsonl")
     assert (row["key"], row["rank"]) == (f"sample {key}", 0)
     assert row["shard"].endswith("train-000000.tar")
+
+
+def test_a_budget_ends_the_run_with_a_checkpoint_before_it_is_passed(runs, start) -> None:
+    config, folder = runs.config("thrifty", steps=1_000_000, log_every_steps=50), runs.folder("thrifty")
+    prices = ["cost.usd_per_worker_hour=3600", "cost.budget_usd=40"]  # a dollar a second
+    process = start(config, "--set", *prices, "checkpoint.every_steps=500")
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    assert re.search(r"warning: cost.budget_usd: \$3\d\.\d+ of \$40.00 are spent \(8\d%\)", output), output
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["stopped_why"] == "cost.budget_usd is used up"
+    assert 30 < summary["cost_usd"] <= 40
+    assert (folder / f"checkpoints/step-{summary['steps']:08d}/checkpoint.json").is_file()
+
+    again = start(config, "--set", "cost.usd_per_worker_hour=3600", f"cost.budget_usd={summary['cost_usd'] - 1}")
+    output = again.communicate(timeout=120)[0]
+    assert again.returncode == 2, output
+    assert "error: cost.budget_usd: " in output

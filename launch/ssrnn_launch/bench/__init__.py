@@ -1,1 +1,1 @@
-"""`ssrnn bench launch`: what Ray, DeepSpeed, MLflow and the ledger cost, how soon a run starts, how soon it recovers."""
+"""`ssrnn bench launch`: what a launch costs over a plain loop, how soon a run starts and recovers."""

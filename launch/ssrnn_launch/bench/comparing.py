@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ssrnn_launch.problems import LaunchFailed
 
@@ -17,9 +18,11 @@ class Timed:
     """One run of one loop: seconds a step in each window of steps, and each window's mean loss (nats per token).
 
     A window is what lies between two logged steps, so that logging counts in every one of them.
-    inside_seconds: of those, within the step itself by the loop's own stopwatch; None where it has none."""
+    core_windows: the same of the process's processor time, which other processes hardly change.
+    inside_seconds: of a step's seconds, those within it by the loop's own stopwatch; None where it has none."""
 
     windows: tuple[float, ...]
+    core_windows: tuple[float, ...]
     losses: tuple[float, ...]
     inside_seconds: float | None = None
 
@@ -27,13 +30,17 @@ class Timed:
     def step_seconds(self) -> float:
         return statistics.median(self.windows)
 
+    @property
+    def core_seconds(self) -> float:
+        return statistics.median(self.core_windows)
+
 
 def windows_of(ends: Sequence[float], every: int) -> tuple[float, ...]:
     """Seconds a step of each window of `every` steps but the first, which warms up.
 
     ends: the clock at the end of each step from the first on."""
     marks = list(ends)[every - 1 :: every]
-    return tuple((end - start) / every for start, end in zip(marks, marks[1:], strict=False))
+    return tuple((end - start) / every for start, end in pairwise(marks))
 
 
 def means_of(losses: Sequence[float], every: int) -> tuple[float, ...]:

@@ -14,11 +14,13 @@ MARKS_VARIABLE = "SSRNN_BENCH_MARKS"  # a file beside which each rank has one of
 
 @dataclass(frozen=True)
 class Mark:
-    """unix: seconds since 1970, comparable between processes.  clock: seconds that never go back, of one process."""
+    """unix: seconds since 1970, comparable between processes.  clock: seconds that never go back, of one process.
+    cpu: processor seconds of all its threads until then."""
 
     what: str
     unix: float
     clock: float
+    cpu: float
     step: int = 0
 
 
@@ -31,7 +33,8 @@ class Marks:
         self._seen: set[str] = set()
 
     def note(self, what: str, step: int = 0) -> None:
-        line = json.dumps({"what": what, "unix": time.time(), "clock": time.perf_counter(), "step": step}) + "\n"
+        now = {"unix": time.time(), "clock": time.perf_counter(), "cpu": time.process_time()}
+        line = json.dumps({"what": what, **now, "step": step}) + "\n"
         if self._descriptor is None:
             self._waiting.append(line)
         else:
@@ -56,6 +59,7 @@ def read_marks(path: Path, whose: str) -> list[Mark]:
     return [Mark(**json.loads(line)) for line in Path(f"{path}.{whose}").read_text().splitlines()]
 
 
-def step_ends(marks: Sequence[Mark]) -> list[float]:
-    """The clock at the end of each optimizer step."""
-    return [mark.clock for mark in marks if mark.what == "step"]
+def step_ends(marks: Sequence[Mark]) -> tuple[list[float], list[float]]:
+    """The clock, and the processor seconds, at the end of each optimizer step."""
+    steps = [mark for mark in marks if mark.what == "step"]
+    return [mark.clock for mark in steps], [mark.cpu for mark in steps]

@@ -38,7 +38,7 @@ def main(task_path: str, rank: int) -> None:
 
 
 def train(config: "RunConfig", rank: int, processes: int, ready: Callable[[], object]) -> dict[str, Any]:
-    """The clock at the end of each step, and each step's nats per token of this process's lanes.
+    """The clock and the processor seconds at the end of each step; each step's nats per token of these lanes.
 
     ready: called once batches and model are there."""
     import torch
@@ -50,7 +50,7 @@ def train(config: "RunConfig", rank: int, processes: int, ready: Callable[[], ob
     model = _model(config)
     optimizer = _adamw(model, config)
     state = model.zero_state(len(batches[0].tokens_BT))
-    ends, nats = [], []
+    ends, cpu, nats = [], [], []
     ready()
     for step, batch in enumerate(batches):
         for group in optimizer.param_groups:
@@ -62,9 +62,10 @@ def train(config: "RunConfig", rank: int, processes: int, ready: Callable[[], ob
         optimizer.step()
         optimizer.zero_grad()
         state = tuple(layer.detach() for layer in state)
-        nats.append(float(loss) * processes / train.tokens_per_batch)
+        nats.append(float(loss.detach()) * processes / train.tokens_per_batch)
         ends.append(time.perf_counter())
-    return {"ends": ends, "losses": nats}
+        cpu.append(time.process_time())
+    return {"ends": ends, "cpu": cpu, "losses": nats}
 
 
 def _batches(config: "RunConfig", rank: int, processes: int) -> "list[Batch]":

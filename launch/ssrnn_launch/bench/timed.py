@@ -47,7 +47,7 @@ class TimedTrainWorker(worker.TrainWorker):
     def work(self, task: worker.Task) -> None:
         marks.open(str(task.meeting.rank))
         worker.BoardHooks = TimedBoardHooks  # type: ignore[misc]
-        worker.join = _join_timed
+        worker.join = _join_timed  # type: ignore[assignment]
         super().work(task)
 
 
@@ -94,7 +94,7 @@ def main(kind: str, arguments: list[str]) -> int:
 
     marks.open("command")
     worker.TrainWorker = TimedTrainWorker  # type: ignore[misc]
-    ray_session.local_ray = _timed_start(ray_session.local_ray)
+    ray_session.local_ray = _timed_start(ray_session.local_ray)  # type: ignore[assignment]
     return command.main(["train", *arguments])
 
 

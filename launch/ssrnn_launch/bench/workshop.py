@@ -85,9 +85,10 @@ def open_workshop(folder: Path) -> Workshop:
 
 def lanes_for(shop: Workshop, threads: int, target_seconds: float) -> int:
     """How many lanes make a step of the plain loop so long here."""
-    config = load_config(shop.written(shop.values("sizing", lanes=2, steps=1, threads=threads)))
+    name = f"sizing-{threads}"
+    config = load_config(shop.written(shop.values(name, lanes=2, steps=1, threads=threads)))
     task = {"config": config.model_dump(mode="json"), "threads": threads, "target_seconds": target_seconds}
-    (found,) = _plain(shop, "sizing", task, 1, threads)
+    (found,) = _plain(shop, name, task, 1, threads)
     return int(found["lanes"])
 
 
@@ -97,8 +98,11 @@ def plain(shop: Workshop, values: Mapping[str, Any], threads: int, processes: in
     task = {"config": config.model_dump(mode="json"), "threads": threads, "processes": processes}
     found = _plain(shop, config.name, task, processes, threads)
     every = config.train.log_every_steps
-    rows = [windows_of(each["ends"], every) for each in found]
-    return Timed(tuple(max(row) for row in zip(*rows, strict=True)), means_of(found[0]["losses"], every))
+    slowest, costliest = (
+        tuple(max(row) for row in zip(*(windows_of(each[kind], every) for each in found), strict=True))
+        for kind in ("ends", "cpu")
+    )
+    return Timed(slowest, costliest, means_of(found[0]["losses"], every))
 
 
 def _plain(shop: Workshop, name: str, task: dict[str, Any], processes: int, threads: int) -> list[dict[str, Any]]:
@@ -137,7 +141,8 @@ def timed(trained: Trained) -> Timed:
     later = [row["tokens_per_second"] for row in rows[1:]]
     inside = sorted(config.train.tokens_per_batch / each for each in later)[len(later) // 2]
     losses = tuple(row["train_loss"] for row in rows)
-    return Timed(windows_of(step_ends(trained.worker), config.train.log_every_steps), losses, inside)
+    clock, cpu = (windows_of(ends, config.train.log_every_steps) for ends in step_ends(trained.worker))
+    return Timed(clock, cpu, losses, inside)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import typer
 from ssrnn_launch.cli import (
     bench_data,
     bench_kernels,
+    bench_launch,
     config,
     cost,
     data,
@@ -45,7 +46,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("generate")(generate.generate)
 app.command("report")(report.report)
 app.command("cost")(cost.cost)
-assert bench_data.app is bench_kernels.app  # bench.py's; each adds its own commands
+assert bench_data.app is bench_kernels.app is bench_launch.app  # bench.py's; each adds its own commands
 app.add_typer(bench_kernels.app, name="bench")
 app.add_typer(config.app, name="config")
 
