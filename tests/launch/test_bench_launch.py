@@ -27,9 +27,9 @@ def shop(tmp_path: Path, corpus: Path) -> Workshop:
 
 
 def small(shop: Workshop, name: str, **train: Any) -> dict[str, Any]:
-    values = shop.values(name, lanes=4, steps=8)
+    values = shop.values(name, width=16, steps=8)
     values["train"] |= {"log_every_steps": 2, "sequence_length": 16, "tokens_per_batch": 64, **train}
-    return values | {"model": {"d_model": 16, "n_layers": 1}, "tracking": {"report": False, "system_metrics": False}}
+    return values | {"tracking": {"report": False, "system_metrics": False}}
 
 
 def plain(config: RunConfig) -> Timed:
@@ -83,14 +83,17 @@ def test_windows_are_the_means_of_their_steps_but_for_the_first(seconds: list[fl
 def test_a_ratio_is_taken_round_by_round() -> None:
     found = ratio_of([2.0, 20.0, 6.0], [1.0, 10.0, 2.0])
     assert found == comparing.Ratio(median=2.0, least=2.0, most=3.0)
+    assert comparing.judged(found, True, 1.0) is True
+    assert comparing.judged(found, False, 1.0) is False
+    assert comparing.judged(found, True, 0.9) is None  # rounds that differ by so much prove nothing
 
 
-@given(st.integers(1, 1024), st.floats(1e-4, 10.0))
-def test_a_batch_has_an_even_number_of_lanes(lanes: int, step_seconds: float) -> None:
-    found = plain_loop.next_lanes(lanes, step_seconds, 0.2)
-    assert found % 2 == 0
-    assert 2 <= found <= 1024
-    assert found in (2, 1024) or found == pytest.approx(lanes * 0.2 / step_seconds, abs=1)
+@given(st.integers(1, 256).map(lambda count: 16 * count), st.floats(1e-4, 10.0))
+def test_a_model_is_made_wider_where_a_step_is_too_short(width: int, step_seconds: float) -> None:
+    found = plain_loop.next_width(width, step_seconds, 0.2)
+    assert found % 16 == 0
+    assert 16 <= found <= 4096
+    assert (found >= width) if step_seconds <= 0.2 else (found <= width)
 
 
 def test_the_control_plane_on_a_real_ray_loses_nothing(tmp_path: Path) -> None:

@@ -76,6 +76,11 @@ class Ratio:
     most: float
 
 
+def judged(ratio: Ratio, is_met: bool, resolution: float) -> bool | None:
+    """Is the goal met?  None: not known, the rounds differ by more than the resolution: something else runs here."""
+    return None if ratio.most - ratio.least > resolution else is_met
+
+
 def ratio_of(over: Sequence[float], under: Sequence[float]) -> Ratio:
     """over / under, round by round: what drifts from round to round drops out."""
     ratios = [one / other for one, other in zip(over, under, strict=True)]

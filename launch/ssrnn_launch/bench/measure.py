@@ -51,12 +51,12 @@ def measure(plan: Plan, folder: Path, told: Tell, done: Callable[[str, dict[str,
     """All parts of the plan, done(part, results) after each.
 
     folder: for all that is written meanwhile.  told: hears what goes on.  LaunchFailed: something is wrong."""
-    shop = _Shop(folder, told)
+    shop, cores = _Shop(folder, told), available_cores()
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "overhead": lambda: _overhead(plan, shop, told),
-        "start": lambda: starting.measure_starting(shop.open(), shop.lanes(1, plan.target_seconds), told),
+        "start": lambda: starting.measure_starting(shop.open(), shop.width(cores, plan.target_seconds), told),
         "scaling": lambda: overhead.measure_scaling(
-            shop.open(), 2 * shop.lanes(1, plan.target_seconds), plan.steps, plan.scaling_rounds, told
+            shop.open(), shop.width(cores, plan.target_seconds), plan.steps, plan.scaling_rounds, told
         ),
         "control": lambda: measure_control(plan, folder, told),
         "recovery": lambda: recovery.measure_recovery(shop.open(), plan.recovery_events, told),
@@ -71,7 +71,7 @@ class _Shop:
     def __init__(self, folder: Path, told: Tell) -> None:
         self._folder, self._told = folder, told
         self._shop: Workshop | None = None
-        self._lanes: dict[tuple[int, float], int] = {}
+        self._widths: dict[tuple[int, float], int] = {}
 
     def open(self) -> Workshop:
         if self._shop is None:
@@ -79,18 +79,18 @@ class _Shop:
             self._shop = workshop.open_workshop(self._folder)
         return self._shop
 
-    def lanes(self, threads: int, target_seconds: float) -> int:
-        if (threads, target_seconds) not in self._lanes:
+    def width(self, threads: int, target_seconds: float) -> int:
+        if (threads, target_seconds) not in self._widths:
             shop = self.open()
-            self._told(f"finding the batch of a step of {target_seconds * 1000:.0f} ms with {threads} threads")
-            self._lanes[threads, target_seconds] = workshop.lanes_for(shop, threads, target_seconds)
-        return self._lanes[threads, target_seconds]
+            self._told(f"finding the model whose step takes {target_seconds * 1000:.0f} ms with {threads} threads")
+            self._widths[threads, target_seconds] = workshop.width_for(shop, threads, target_seconds)
+        return self._widths[threads, target_seconds]
 
 
 def _overhead(plan: Plan, shop: _Shop, told: Tell) -> dict[str, Any]:
     threads = plan.threads or available_cores()
-    lanes = shop.lanes(threads, plan.target_seconds)
-    return overhead.measure_overhead(shop.open(), threads, lanes, plan.steps, plan.overhead_rounds, told)
+    width = shop.width(threads, plan.target_seconds)
+    return overhead.measure_overhead(shop.open(), threads, width, plan.steps, plan.overhead_rounds, told)
 
 
 def measure_control(plan: Plan, folder: Path, told: Tell) -> dict[str, Any]:

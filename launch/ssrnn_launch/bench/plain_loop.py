@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,15 @@ if TYPE_CHECKING:
     from ssrnn_dist.config import RunConfig
 
 POLL_SECONDS = 0.01
-SIZING_LANES = 8
-SIZING_STEPS = 5
+SIZING_STEPS, SIZING_LOOKS = 4, 3
+WIDTHS, WIDTH_STEP = (16, 4096), 16
 
 
 def main(task_path: str, rank: int) -> None:
     """Do the task, and write what came of it beside it.
 
     A task: config, processes (that share the batch and send nothing), threads; or with target_seconds, to find out how
-    many lanes make a step of so long."""
+    wide a model makes a step of so long."""
     task = json.loads(Path(task_path).read_text())
     import torch
 
@@ -31,7 +32,7 @@ def main(task_path: str, rank: int) -> None:
     torch.set_num_threads(task["threads"])
     config = check_config(task["config"])
     if "target_seconds" in task:
-        found: dict[str, Any] = {"lanes": lanes_for(config, task["target_seconds"])}
+        found: dict[str, Any] = {"width": width_for(config, task["target_seconds"])}
     else:
         found = train(config, rank, task["processes"], lambda: _all_ready(task_path, rank, task["processes"]))
     Path(f"{task_path}.{rank}").write_text(json.dumps(found))
@@ -98,26 +99,27 @@ def _adamw(model: Any, config: "RunConfig") -> Any:
     return torch.optim.AdamW(groups, lr=train.learning_rate, betas=(train.beta1, train.beta2))
 
 
-def lanes_for(config: "RunConfig", target_seconds: float) -> int:
-    """How many lanes, an even number, make a step of so long; from two looks."""
-    lanes = SIZING_LANES
-    for _ in range(2):
-        lanes = next_lanes(lanes, _step_seconds(config, lanes), target_seconds)
-    return lanes
+def width_for(config: "RunConfig", target_seconds: float) -> int:
+    """The width of a model whose step takes so long, from a few looks; begins with the config's own."""
+    width = config.model.d_model
+    for _ in range(SIZING_LOOKS):
+        width = next_width(width, _step_seconds(config, width), target_seconds)
+    return width
 
 
-def next_lanes(lanes: int, step_seconds: float, target_seconds: float) -> int:
-    """As many as would take the target's time if time went with the lanes; even, 2 to 1,024."""
-    return min(1024, max(2, 2 * round(lanes * target_seconds / step_seconds / 2)))
+def next_width(width: int, step_seconds: float, target_seconds: float) -> int:
+    """A width that is nearer: time goes with something between the width and its square. Within WIDTHS, even steps."""
+    wanted = width * (target_seconds / step_seconds) ** (1 / 1.5)
+    return min(WIDTHS[1], max(WIDTHS[0], WIDTH_STEP * round(wanted / WIDTH_STEP)))
 
 
-def _step_seconds(config: "RunConfig", lanes: int) -> float:
+def _step_seconds(config: "RunConfig", width: int) -> float:
     """The least of a few steps: what the machine can do."""
-    size = {"tokens_per_batch": lanes * config.train.sequence_length, "steps": SIZING_STEPS}
-    asked = config.model_copy(update={"train": config.train.model_copy(update=size)})
-    began = time.perf_counter()
+    model = config.model.model_copy(update={"d_model": width})
+    train_section = config.train.model_copy(update={"steps": SIZING_STEPS})
+    asked = config.model_copy(update={"model": model, "train": train_section})
     ends = train(asked, 0, 1, lambda: None)["ends"]
-    return min(end - start for start, end in zip([began, *ends], ends, strict=False))
+    return min(end - start for start, end in pairwise(ends))
 
 
 def _all_ready(task_path: str, rank: int, processes: int) -> None:

@@ -19,7 +19,7 @@ from ssrnn_launch.bench.workshop import Workshop
 
 GOAL_SECONDS = 20.0
 NODES, WORKERS = 4, 2  # two spare ones take the places of those that go
-LANES = 4
+WIDTH, SEQUENCE_LENGTH, LANES = 256, 64, 4  # steps of a tenth of a second or less
 CHECKPOINT_EVERY_STEPS = 50
 SETTLE_SECONDS = 4.0  # of training between two events
 EVENTS = ("kill", "drain", "freeze", "add")
@@ -55,8 +55,9 @@ def measure_recovery(shop: Workshop, events: Sequence[str], told: Callable[[str]
 
 
 def _values(shop: Workshop, address: str) -> dict[str, Any]:
-    values = shop.values("recovery", lanes=LANES, steps=100_000, workers=[1, WORKERS])
-    values["train"]["log_every_steps"] = 1
+    values = shop.values("recovery", width=WIDTH, steps=100_000, workers=[1, WORKERS])
+    batch = {"sequence_length": SEQUENCE_LENGTH, "tokens_per_batch": LANES * SEQUENCE_LENGTH}
+    values["train"] |= batch | {"log_every_steps": 1}
     values["scale"] |= {"resize_seconds": 1.0, "max_restarts": 10}
     return values | {"cluster": {"address": address}, "checkpoint": {"every_steps": CHECKPOINT_EVERY_STEPS}}
 

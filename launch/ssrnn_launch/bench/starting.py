@@ -27,14 +27,14 @@ def stages_of(moments: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
     return [{"stage": what, "seconds": at - before} for (_, before), (what, at) in pairwise(ordered)]
 
 
-def measure_starting(shop: Workshop, lanes: int, told: Callable[[str], None]) -> dict[str, Any]:
+def measure_starting(shop: Workshop, width: int, told: Callable[[str], None]) -> dict[str, Any]:
     """Both ways to start a run of one worker."""
     told("from `ssrnn train` to the first step")
-    rows = [_described("ssrnn train", _trained(shop, lanes))]
+    rows = [_described("ssrnn train", _trained(shop, width))]
     told("starting a Ray head to submit to")
     with running_head(cpus=2) as head:
         told("from `ssrnn submit` to the first step")
-        rows.append(_described("ssrnn submit, to a running head", _submitted(shop, lanes, head.address, head.env)))
+        rows.append(_described("ssrnn submit, to a running head", _submitted(shop, width, head.address, head.env)))
     return {"rows": rows}
 
 
@@ -43,8 +43,8 @@ def _described(way: str, moments: Sequence[tuple[str, float]]) -> dict[str, Any]
     return {"way": way, "seconds": sum(stage["seconds"] for stage in stages), "stages": stages}
 
 
-def _trained(shop: Workshop, lanes: int) -> list[tuple[str, float]]:
-    run = workshop.train(shop, "train", shop.values("start-train", lanes=lanes, steps=STEPS), threads=1)
+def _trained(shop: Workshop, width: int) -> list[tuple[str, float]]:
+    run = workshop.train(shop, "train", shop.values("start-train", width=width, steps=STEPS), threads=1)
     marks = [*run.command, *run.worker]
     first = next(mark.unix for mark in marks if mark.what == "step")
     reached = {mark.what: mark.unix for mark in marks if mark.what != "step"}
@@ -59,8 +59,8 @@ def _trained(shop: Workshop, lanes: int) -> list[tuple[str, float]]:
     return [("", run.began), *((words[what], at) for what, at in reached.items()), ("first batch and step", first)]
 
 
-def _submitted(shop: Workshop, lanes: int, address: str, env: Mapping[str, str]) -> list[tuple[str, float]]:
-    values = shop.values("start-submit", lanes=lanes, steps=STEPS)
+def _submitted(shop: Workshop, width: int, address: str, env: Mapping[str, str]) -> list[tuple[str, float]]:
+    values = shop.values("start-submit", width=width, steps=STEPS)
     values["train"]["log_every_steps"] = 1
     path = shop.written(values)
     folder, log = load_config(path).folder, shop.folder / "submit.out"

@@ -28,8 +28,7 @@ from ssrnn_launch.problems import LaunchFailed
 LONGEST_SECONDS = 300.0  # of one run
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.05
-MODEL = {"d_model": 256, "n_layers": 2}
-SEQUENCE_LENGTH = 64
+N_LAYERS, SEQUENCE_LENGTH, TOKENS_PER_BATCH = 2, 256, 8192  # the batch is a config's default
 VOCAB_SIZE = 1024
 LOG_EVERY_STEPS = 10
 SOURCES = ("asyncio", "email")  # of Python's library: about a megabyte of text, the same on every machine alike
@@ -42,16 +41,16 @@ class Workshop:
     folder: Path
     corpus: Path
 
-    def values(self, name: str, *, lanes: int, steps: int, workers: Any = 1, threads: int = 1) -> dict[str, Any]:
+    def values(self, name: str, *, width: int, steps: int, workers: Any = 1, threads: int = 1) -> dict[str, Any]:
         """A run's config, to be changed; all runs share a run_root, and so an MLflow."""
         return {
             "name": name,
             "run_root": str(self.folder / "runs"),
             "data": {"index": str(self.corpus)},
-            "model": dict(MODEL),
+            "model": {"d_model": width, "n_layers": N_LAYERS},
             "train": {
                 "steps": steps,
-                "tokens_per_batch": lanes * SEQUENCE_LENGTH,
+                "tokens_per_batch": TOKENS_PER_BATCH,
                 "sequence_length": SEQUENCE_LENGTH,
                 "log_every_steps": LOG_EVERY_STEPS,
             },
@@ -83,13 +82,13 @@ def open_workshop(folder: Path) -> Workshop:
     return Workshop(folder, built.parent)
 
 
-def lanes_for(shop: Workshop, threads: int, target_seconds: float) -> int:
-    """How many lanes make a step of the plain loop so long here."""
+def width_for(shop: Workshop, threads: int, target_seconds: float) -> int:
+    """How wide a model makes a step of the plain loop so long here."""
     name = f"sizing-{threads}"
-    config = load_config(shop.written(shop.values(name, lanes=2, steps=1, threads=threads)))
+    config = load_config(shop.written(shop.values(name, width=64, steps=1, threads=threads)))
     task = {"config": config.model_dump(mode="json"), "threads": threads, "target_seconds": target_seconds}
     (found,) = _plain(shop, name, task, 1, threads)
-    return int(found["lanes"])
+    return int(found["width"])
 
 
 def plain(shop: Workshop, values: Mapping[str, Any], threads: int, processes: int = 1) -> Timed:

@@ -207,5 +207,13 @@ def _show_recovery(found: Mapping[str, Any]) -> None:
     _verdict("a killed node", f"noticed and going again within {found['goal_seconds']:.0f} s", found["met"])
 
 
-def _verdict(found: str, goal: str, met: bool) -> None:
-    output.say(f"  {found}; the goal, {goal}, is {'met' if met else 'NOT met'}\n")
+def _verdict(found: str, goal: str, met: bool | None) -> None:
+    """met None: the rounds differ too much to say."""
+    told = (
+        "met"
+        if met
+        else "NOT met"
+        if met is not None
+        else "not judged: the rounds differ too much, something else runs"
+    )
+    output.say(f"  {found}; the goal, {goal}, is {told}\n")
