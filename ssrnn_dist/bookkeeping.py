@@ -45,6 +45,8 @@ class Books:
         self._last: StepMetrics | None = None
         self._step_seconds, self._checkpoint_seconds, self._validation_seconds = 0.0, CHECKPOINT_SECONDS, 0.0
         self._saved = False
+        if config.remote_folder is not None and config.tracking.uri is None:
+            self._warn("MLflow's SQLite is this node's alone: tracking.uri keeps one run over all clusters")
         if not config.cost.is_priced:
             self._warn("no price is given, so the cost is not known: cost.usd_per_worker_hour")
 

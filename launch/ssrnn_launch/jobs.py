@@ -4,6 +4,7 @@ Imports ray inside."""
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from ssrnn_launch.records import PROGRESS_KEYS, as_lines, progress_of, read
 STOP_WAIT_SECONDS = 90  # how long the cluster lets a stopped run save before it is killed
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 TAIL_LINES = 300  # of a log: enough for its last records
+STOPPED_CODES = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 ASK_SECONDS = 10.0  # for one answer of the head
 ASKED_AT_ONCE = 8
 
@@ -24,6 +26,8 @@ ASKED_AT_ONCE = 8
 @contextmanager
 def job_client(address: str) -> Iterator[Any]:
     """A JobSubmissionClient. UserError where nothing answers, or the token is missing or wrong."""
+    if not address.startswith(("http://", "https://")):
+        raise user_error("--address", address, "http://HOST:PORT of a head's dashboard is wanted")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         os.environ.pop(variable, None)  # Ray would take them before the address that it is given
@@ -31,7 +35,8 @@ def job_client(address: str) -> Iterator[Any]:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray.dashboard.modules").setLevel(logging.WARNING)  # of uploads and streams: not news
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("ray.")]:
+        logging.getLogger(name).setLevel(logging.WARNING)  # uploads and streams are no news
     try:
         yield JobSubmissionClient(address)
     except AuthenticationError:
@@ -63,7 +68,8 @@ def _told(address: str, error: Exception) -> Exception:
         return error
     text = " ".join(str(error).split())
     if "does not exist" in text or "404" in text:
-        return user_error("job", text.partition(": ")[2][:160] or text[:160], "an id from `ssrnn jobs list` is wanted")
+        came = (text.partition(": ")[2] or text)[:160].rstrip(".")
+        return user_error("job", came, "an id from `ssrnn jobs list` is wanted")
     if isinstance(error, ValueError):
         return user_error("--address", f"{address} ({text[:160]})", "http://HOST:PORT of a head's dashboard is wanted")
     return LaunchFailed(f"the cluster at {address} refused: {text[:200]}")
@@ -79,11 +85,14 @@ def ask_head(client: Any, path: str) -> Any:
 def describe(job: Any) -> dict[str, Any]:
     """A job as this project shows it; times are seconds since 1970."""
     metadata = job.metadata or {}
+    status = str(getattr(job.status, "value", job.status))
+    if status == "FAILED" and job.driver_exit_code in STOPPED_CODES:
+        status = "STOPPED"  # with a checkpoint: by a signal, a notice or its budget
     return {
         "id": job.submission_id,
         "run": metadata.get("ssrnn_run"),
         "folder": metadata.get("ssrnn_folder"),
-        "status": str(getattr(job.status, "value", job.status)),
+        "status": status,
         "message": job.message and "\n".join(as_lines(job.message)),  # of a failed job: the end of its log
         "started": None if job.start_time is None else job.start_time / 1000,
         "ended": None if job.end_time is None else job.end_time / 1000,

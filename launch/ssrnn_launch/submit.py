@@ -74,7 +74,6 @@ def job_environment(config: RunConfig) -> dict[str, str]:
         **config.cluster.env,
         "PYTHONUNBUFFERED": "1",
         "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_SECONDS),
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     }
 
 

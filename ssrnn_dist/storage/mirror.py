@@ -75,6 +75,7 @@ class RunMirror:
         with self._turn:
             remote = self._remote if final else replace(self._remote, retry=QUICK)
             try:
+                self._forget_removed(remote)
                 for name, path in _files(self._folder):
                     if final or time.monotonic() >= self._due.get(name, 0.0):
                         self._send(remote, name, path)
@@ -83,6 +84,12 @@ class RunMirror:
                 if not self._failing:
                     self._warn(f"the run's files are not copied, and it is tried again: {error}")
                 self._failing = True
+
+    def _forget_removed(self, remote: RemoteFolder) -> None:
+        """What was sent and is gone here, such as an outbox that was delivered, goes there, too."""
+        for name in [name for name in self._sent if not (self._folder / name).exists()]:
+            remote.remove(name)
+            del self._sent[name]
 
     def _send(self, remote: RemoteFolder, name: str, path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # replaced or removed meanwhile: another round

@@ -44,6 +44,11 @@ class Life:
     ended: float | None = None  # Unix seconds of its last row
 
     @property
+    def has_begun(self) -> bool:
+        """Did its workers come to their first step?"""
+        return self.from_step is not None
+
+    @property
     def worker_seconds(self) -> float:
         return sum(sum(phases.values()) for phases in self.booked.values())
 

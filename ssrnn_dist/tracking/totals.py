@@ -38,8 +38,8 @@ class Totals:
 
     @property
     def restarts(self) -> int:
-        """Lives after the first that were not planned resizes."""
-        return sum(life.why != "resize" for life in self.lives[1:])
+        """Lives after the first that were not planned resizes, nor stopped while they waited for room."""
+        return sum(life.why == "failure" or (life.why != "resize" and life.has_begun) for life in self.lives[1:])
 
     @property
     def resizes(self) -> int:

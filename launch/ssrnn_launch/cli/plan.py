@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ssrnn_dist.console import dollars
 from ssrnn_launch.cli import output
 from ssrnn_launch.cli.options import ConfigArgument, DebugOption, JsonOption, SetOption, WorkersOption, overrides
 
@@ -152,7 +153,7 @@ def _row(choice: "Choice", made: "Plan") -> list[str]:
         _or_dash(choice.tokens_per_second, "{:,.0f}".format),
         _or_dash(choice.mfu, "{:.1%}".format),
         _or_dash(choice.run_seconds, duration),
-        _or_dash(choice.cost_usd, "{:,.2f}".format),
+        _or_dash(choice.cost_usd, dollars),
         _or_dash(choice.energy_kwh, "{:,.1f}".format),
         ", ".join(marks),
     ]

@@ -92,6 +92,7 @@ def _check_options(to: Target, follow: bool, fresh: bool, out: Path | None, crd:
 
 
 def _to_head(config: "RunConfig", address: str, fresh: bool, follow: bool, dry_run: bool) -> None:
+    from ssrnn_launch.jobs import STOPPED_CODES
     from ssrnn_launch.submit import prepare, shown, submit_run
 
     if config.cluster.image is not None:
@@ -111,7 +112,7 @@ def _to_head(config: "RunConfig", address: str, fresh: bool, follow: bool, dry_r
         output.say(f"  {jobs_command('logs', job['id'], address, '--follow')}")
         output.say(f"  {jobs_command('stop', job['id'], address)}")
     if follow and job["status"] != "SUCCEEDED":
-        raise typer.Exit(2 if job["exit_code"] == 2 else 1)
+        raise typer.Exit(job["exit_code"] if job["exit_code"] in (2, *STOPPED_CODES) else 1)
 
 
 def _show_request(request: dict[str, Any]) -> None:

@@ -72,7 +72,7 @@ def product_rate(threads: int, device: Any) -> float:
 def _rays_bytes() -> int:
     """What Ray adds to a worker: resident bytes as it is imported."""
     before = resident_bytes()
-    importlib.import_module("ray.train")
+    importlib.import_module("ray")
     return max(0, resident_bytes() - before)
 
 
