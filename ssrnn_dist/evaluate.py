@@ -73,7 +73,7 @@ def evaluate(
 
 
 def evaluate_checkpoint(
-    checkpoint: Path,
+    checkpoint: str | Path,
     data: str | Path,
     *,
     lanes: int = 16,

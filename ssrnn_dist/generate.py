@@ -19,7 +19,7 @@ PROMPT_WINDOW = 1024  # tokens of a long prompt that are read at a time
 
 
 def generate_text(
-    checkpoint: Path,
+    checkpoint: str | Path,
     prompt: str = "",
     *,
     max_tokens: int = 256,

@@ -4,6 +4,7 @@ python -m ssrnn_dist.train CONFIG [--set section.key=value]"""
 
 import sys
 import traceback
+from contextlib import nullcontext
 from typing import Any
 
 from ssrnn_data import DataError
@@ -13,6 +14,7 @@ from ssrnn_dist.hooks import RunHooks
 from ssrnn_dist.problems import RunFailed, UserError
 from ssrnn_dist.runs import prepare_run
 from ssrnn_dist.session import open_session
+from ssrnn_dist.storage.mirror import RunMirror, mirror_of
 from ssrnn_dist.world import attempt, end_process, joined_world
 
 
@@ -59,11 +61,19 @@ def main(arguments: list[str]) -> int:
 
 
 def _train_here(config: RunConfig) -> None:
+    mirror: RunMirror | None = None
+
+    def prepare() -> None:
+        nonlocal mirror
+        mirror = mirror_of(config, lambda message: print(f"warning: {message}", file=sys.stderr))
+        prepare_run(config)
+
     with joined_world(uses_gpu=config.scale.gpus_per_worker > 0) as world:
-        world.all_well(attempt(lambda: prepare_run(config) if world.is_first else None), "preparing the run")
+        world.all_well(attempt(lambda: prepare() if world.is_first else None), "preparing the run")
         hooks = AloneHooks(config, sys.stderr)
         hooks.stop_on_signals()
-        train(config, hooks)
+        with mirror.pushing() if mirror else nullcontext():
+            train(config, hooks)
 
 
 if __name__ == "__main__":

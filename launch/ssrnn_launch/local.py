@@ -15,7 +15,7 @@ from ssrnn_dist.config import RunConfig
 from ssrnn_dist.config.sections import BuildSection
 from ssrnn_dist.problems import user_error
 from ssrnn_dist.runs import prepare_run, run_state
-from ssrnn_dist.storage.mirror import RunMirror
+from ssrnn_dist.storage.mirror import mirror_of
 from ssrnn_dist.tracking.prices import Prices
 from ssrnn_launch.cli import output
 from ssrnn_launch.corpus import ensure_corpus
@@ -81,7 +81,7 @@ def train_locally(config: RunConfig, *, fresh: bool = False) -> TrainResult:
     Prices.of(config.cost)  # says what is wrong with the price file
     if fresh:
         config = prepare_run(config, fresh=True)
-    mirror = open_mirror(config)
+    mirror = mirror_of(config, lambda message: output.note(f"warning: {message}"))
     config = prepare_run(config)
     state = run_state(config)
     if state.state == "complete" and state.summary is not None:
@@ -96,17 +96,6 @@ def train_locally(config: RunConfig, *, fresh: bool = False) -> TrainResult:
     if summary.get("stopped"):
         return TrainResult(config, "stopped", summary, seconds, stop.number or signal.SIGTERM)
     return TrainResult(config, "trained", summary, seconds)
-
-
-def open_mirror(config: RunConfig) -> RunMirror | None:
-    """Where run_root is a URL: what keeps this node's small files of the run the same as there; what is there came.
-
-    Raises DataError where the store cannot be read."""
-    if config.remote_folder is None:
-        return None
-    mirror = RunMirror(config.remote_folder, config.folder, lambda message: output.note(f"warning: {message}"))
-    mirror.pull()
-    return mirror
 
 
 def _open_corpora(config: RunConfig) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ssrnn_data.remote.files import Retry
+from ssrnn_dist.config.run import RunConfig, local_root
 from ssrnn_dist.storage.remote import PATIENT, RemoteFolder, write_whole
 
 NOT_MIRRORED = "checkpoints"
@@ -118,6 +119,27 @@ class RunMirror:
             ended.set()
             thread.join()
             self.push(final=True)
+
+
+def mirror_of(config: RunConfig, warn: Callable[[str], None]) -> RunMirror | None:
+    """What keeps the run's small files the same here as at its URL, those of there brought here; None without a URL.
+
+    DataError where the store can't be read."""
+    if config.remote_folder is None:
+        return None
+    mirror = RunMirror(config.remote_folder, config.folder, warn)
+    mirror.pull()
+    return mirror
+
+
+def run_folder_at(place: str) -> Path:
+    """The folder of a run on this node; of a URL its copy, brought up to date. DataError where it can't be read."""
+    if "://" not in place:
+        return Path(place)
+    above, _, name = place.rstrip("/").rpartition("/")
+    folder = local_root(above) / name
+    RunMirror(place, folder, lambda message: None).pull()
+    return folder
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:

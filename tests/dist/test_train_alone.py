@@ -15,8 +15,11 @@ from archives import tar_of
 from damage import members_of, replace_shard
 from worlds import ROOT, rank_environment
 
+from ssrnn_dist.checkpoint.load_model import find_checkpoint
 from ssrnn_dist.checkpoint.store import why_torn
+from ssrnn_dist.storage.mirror import run_folder_at
 from ssrnn_dist.tracking.jsonl import read_json_lines
+from ssrnn_dist.tracking.totals import read_ledger
 from ssrnn_dist.train import main
 
 
@@ -136,3 +139,30 @@ def test_a_budget_ends_the_run_with_a_checkpoint_before_it_is_passed(runs, start
     output = again.communicate(timeout=120)[0]
     assert again.returncode == 2, output
     assert "error: cost.budget_usd: " in output
+
+
+def test_a_run_at_a_url_goes_on_elsewhere_and_is_read_from_there(runs, start, tmp_path: Path, monkeypatch) -> None:
+    """Two machines with nothing in common but the store."""
+    config, url = runs.config("wanders", steps=4000, log_every_steps=200), f"file://{tmp_path}/store"
+    monkeypatch.setenv("SSRNN_RUNS", str(tmp_path / "first"))
+    first = start(config, "--set", f"run_root={url}")
+    wait_for(tmp_path / "store/wanders/checkpoints/step-00000008/checkpoint.json", first)
+    first.send_signal(signal.SIGINT)
+    output = first.communicate(timeout=60)[0]
+    assert first.returncode == 0, output
+    step = json.loads((tmp_path / "store/wanders/summary.json").read_text())["steps"]
+    shutil.rmtree(tmp_path / "first")
+
+    monkeypatch.setenv("SSRNN_RUNS", str(tmp_path / "second"))
+    second = start(config, "--set", f"run_root={url}")
+    wait_for(tmp_path / f"store/wanders/checkpoints/step-{step // 4 * 4 + 8:08d}/checkpoint.json", second)
+    second.send_signal(signal.SIGINT)
+    output = second.communicate(timeout=60)[0]
+    assert f"resumed  step {step:,}  " in output, output
+
+    monkeypatch.setenv("SSRNN_RUNS", str(tmp_path / "third"))
+    books = read_ledger(run_folder_at(f"{url}/wanders") / "ledger.jsonl")
+    assert [life.why for life in books.lives] == ["started", "resumed"]
+    summary = json.loads((tmp_path / "store/wanders/summary.json").read_text())
+    assert books.cost_usd == pytest.approx(summary["cost_usd"], rel=1e-6)
+    assert find_checkpoint(f"{url}/wanders").about["step"] == books.lives[-1].step

@@ -2,6 +2,7 @@
 
 python -m ssrnn_launch.bench.control_on_ray TASK.json. Imports ray inside, once its environment is set."""
 
+import asyncio
 import json
 import statistics
 import sys
@@ -38,29 +39,34 @@ class CountedBoard(Board):
 
 
 class SimulatedWorkers:
-    """A process that pulses for many workers, each every second, spread over it; the first one posts, too."""
+    """A process that pulses for many workers, each every second, spread over it; the first one posts, too.
+
+    None of them waits for another's answer."""
 
     def __init__(self, board: Any, names: list[str]) -> None:
         self._board, self._names = board, names
+        self._latencies: list[float] = []
 
-    def arrive(self) -> None:
+    async def arrive(self) -> None:
         return None
 
-    def run(self, begin: float, seconds: int) -> tuple[list[float], float, int]:
-        """Seconds from each pulse to its answer; how late the last one was; posts.  begin: Unix seconds."""
-        import ray
-
-        latencies, late = [], 0.0
+    async def run(self, begin: float, seconds: int) -> tuple[list[float], float, int]:
+        """Seconds from each pulse to its answer; how late the last one was sent; posts.  begin: Unix seconds."""
+        sent, late = [], 0.0
         for second in range(seconds):
             self._board.post.remote(PROBED_POST, {"from": self._names[0], "number": second})
             for at, name in enumerate(self._names):
                 due = begin + second + at / len(self._names)
-                time.sleep(max(0.0, due - time.time()))
+                await asyncio.sleep(max(0.0, due - time.time()))
                 late = max(0.0, time.time() - due)
-                began = time.perf_counter()
-                ray.get(self._board.pulse.remote(pulse_of(name, second + 1.0)))
-                latencies.append(time.perf_counter() - began)
-        return latencies, late, seconds
+                sent.append(asyncio.create_task(self._pulse(name, second + 1.0)))
+        await asyncio.gather(*sent)
+        return self._latencies, late, seconds
+
+    async def _pulse(self, name: str, age_seconds: float) -> None:
+        began = time.perf_counter()
+        await self._board.pulse.remote(pulse_of(name, age_seconds))
+        self._latencies.append(time.perf_counter() - began)
 
 
 def main(task_path: str) -> None:

@@ -168,7 +168,8 @@ def _show_control(found: Mapping[str, Any]) -> None:
     output.say(f"control plane: {ray['workers']:,} simulated workers for {ray['seconds']} s; nothing was lost")
     output.pairs(
         {
-            "pulses": f"{ray['pulses_per_second']:,.0f} a second",
+            "pulses": f"{ray['pulses_per_second']:,.0f} a second, the last one "
+            f"{ray['last_pulse_late_seconds'] * 1000:.0f} ms late",
             "a pulse and its answer": f"{ray['latency_p50_seconds'] * 1000:.1f} ms median, "
             f"{ray['latency_p99_seconds'] * 1000:.1f} ms 99 of 100",
             "cores": f"board {ray['cores']['board']:.2f}, driver {ray['cores']['driver']:.2f} "

@@ -1,6 +1,5 @@
 """`ssrnn eval`: how well a checkpoint predicts a text."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +9,7 @@ from ssrnn_launch.cli.options import DebugOption, JsonOption
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A run's folder, or one of its checkpoints.")],
+    checkpoint: Annotated[str, typer.Argument(help="A run's folder, or one of its checkpoints; or a run's URL.")],
     data: Annotated[str, typer.Argument(help="A corpus's folder or index.json, as path or URL, or a text.")],
     split: Annotated[str, typer.Option(help="Which split of a corpus.")] = "valid",
     lanes: Annotated[int, typer.Option(min=1, help="Texts that are read in parallel.")] = 16,

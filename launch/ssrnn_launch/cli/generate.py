@@ -11,7 +11,7 @@ from ssrnn_launch.cli.options import DebugOption, JsonOption
 
 
 def generate(
-    checkpoint: Annotated[Path, typer.Argument(help="A run's folder, or one of its checkpoints.")],
+    checkpoint: Annotated[str, typer.Argument(help="A run's folder, or one of its checkpoints; or a run's URL.")],
     prompt: Annotated[str | None, typer.Option(help="The text to go on from; may be empty.")] = None,
     prompt_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Read the prompt from a file; - is stdin.")
@@ -38,7 +38,7 @@ def generate(
         checkpoint, text, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
     )
     if output.as_json():
-        output.emit_json({"checkpoint": str(checkpoint), "prompt": text, "text": "".join(pieces), "seed": seed})
+        output.emit_json({"checkpoint": checkpoint, "prompt": text, "text": "".join(pieces), "seed": seed})
         return
     out = sys.stdout.buffer
     out.write(text.encode("utf-8"))

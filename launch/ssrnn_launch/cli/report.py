@@ -1,6 +1,5 @@
 """`ssrnn report`: draw a run's report again."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +9,9 @@ from ssrnn_launch.cli.options import DebugOption, JsonOption
 
 
 def report(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="A run's folder, such as runs/quickstart.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN_FOLDER", help="A run's folder, such as runs/quickstart, or its URL.")
+    ],
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -19,7 +20,9 @@ def report(
     Example: ssrnn report runs/quickstart
     """
     from ssrnn_dist.problems import user_error
+    from ssrnn_dist.storage.mirror import run_folder_at
 
+    run_folder = run_folder_at(run)
     if not (run_folder / "config.yaml").is_file():
         raise user_error(str(run_folder), "no config.yaml in it", "a run's folder is wanted, such as runs/quickstart")
 

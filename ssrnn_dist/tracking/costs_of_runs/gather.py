@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ssrnn_dist.problems import user_error
+from ssrnn_dist.storage.mirror import run_folder_at
 from ssrnn_dist.tracking.address import DATABASE_FILE, check_uri, sqlite_uri
 from ssrnn_dist.tracking.costs_of_runs.from_folder import is_run_folder, run_in_folder
 from ssrnn_dist.tracking.costs_of_runs.from_mlflow import runs_in_mlflow
@@ -25,8 +26,9 @@ def gather(
     """The costs of the wanted runs (folders, names or ids; none: all of the MLflow), oldest first.
 
     uri: the MLflow; None: the one beside the runs of run_root. UserError, or RunFailed where it can't be asked."""
-    folders = [Path(word) for word in dict.fromkeys(wanted) if is_run_folder(word)]
-    named = [word for word in wanted if not is_run_folder(word)]
+    places = [word for word in dict.fromkeys(wanted) if "://" in word or is_run_folder(word)]
+    folders = [run_folder_at(word) for word in places]
+    named = [word for word in wanted if word not in places]
     costs = [run_in_folder(folder) for folder in folders]
     if named or not wanted:
         address = check_uri(uri, "--uri") if uri is not None else _beside(run_root, named)
