@@ -40,8 +40,7 @@ lint: setup-dev
 
 # Data and kernels compute, two files at a time; the others start processes of their own and watch the clock.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/data tests/kernels
-	$(BIN)/python -m pytest --ignore=tests/data --ignore=tests/kernels
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-long: setup-dev
 	$(BIN)/python -m pytest -m long --timeout=1200
