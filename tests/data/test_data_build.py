@@ -323,9 +323,9 @@ def build_one_line(tmp_path: Path, megabytes: int, unbroken: bool) -> None:
     text = stem * (megabytes * 100_000)
     (tmp_path / "line.txt").write_text(text)
     script = (
-        "import resource, sys\nfrom ssrnn_data import build_corpus\n"
+        "import re, sys\nfrom ssrnn_data import build_corpus\n"
         "build_corpus(sys.argv[1], sys.argv[2], holdout=0, vocab_size=300)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "print(int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1]) // 1024)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "data_pipelines")}
     command = [sys.executable, "-c", script, tmp_path / "line.txt", tmp_path / "out"]

@@ -48,7 +48,7 @@ def draw(results: Mapping[str, Any]) -> "Figure":
     for place, (name, stages) in enumerate(bars):
         _draw_bar(axes, -place, name, stages)
     axes.set_yticks([])
-    axes.set_ylim(-len(bars) + 0.35, 0.5)
+    axes.set_ylim(-len(bars) + 0.2, 0.5)
     axes.set_xlabel("seconds", color=PALE_INK, fontsize=9)
     axes.grid(axis="x", color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
