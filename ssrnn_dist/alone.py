@@ -5,10 +5,7 @@ Rank 0 keeps the books for all ranks: they work in step, so its phases stand for
 import os
 import signal
 import threading
-import time
 from typing import Any, TextIO
-
-import psutil
 
 from ssrnn_dist.bookkeeping import Books
 from ssrnn_dist.config import RunConfig
@@ -17,6 +14,7 @@ from ssrnn_dist.hooks import Finished, RunHooks, StepMetrics
 from ssrnn_dist.tracking.energy import EnergyMeter
 from ssrnn_dist.tracking.ledger import LEDGER
 from ssrnn_dist.tracking.prices import worker_rate
+from ssrnn_dist.tracking.process import process_age_seconds
 from ssrnn_dist.tracking.totals import read_ledger
 
 TICK_SECONDS = 0.5
@@ -53,9 +51,8 @@ class AloneHooks(RunHooks):
         self._workers = tuple(str(rank) for rank in range(workers))
         here = int(os.environ.get("LOCAL_WORLD_SIZE", workers))
         rate = worker_rate(self._config.cost, here, lambda message: self._tell("warning", {"message": message}))
-        age = time.time() - psutil.Process().create_time()
         for worker in self._workers:
-            self._books.ledger.hire(worker, rate, age)
+            self._books.ledger.hire(worker, rate, process_age_seconds())
         uses_gpu = self._config.scale.gpus_per_worker > 0
         self._meter = EnergyMeter.open(uses_gpu, int(os.environ.get("LOCAL_RANK", 0)), 1 / here)
         self._books.begin(step, tokens, workers)
@@ -91,8 +88,6 @@ class AloneHooks(RunHooks):
             self._lines.metrics(metrics)
 
     def event(self, kind: str, **fields: Any) -> None:
-        if kind == "checkpoint" and self._books is not None:
-            self._books.note_checkpoint(fields.get("seconds", 0.0))
         if self._books is not None:
             self._books.event(kind, fields)
         self._tell(kind, fields)

@@ -2,12 +2,9 @@
 
 One process keeps them, whatever the loop's ranks do. Losses are nats per token, times seconds."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-
-import psutil
 
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.files import write_json_atomic
@@ -16,6 +13,7 @@ from ssrnn_dist.tracking.budget import Budget, check_budget, seconds_to_stop
 from ssrnn_dist.tracking.forecast import Forecaster
 from ssrnn_dist.tracking.history import History
 from ssrnn_dist.tracking.ledger import LEDGER, Ledger
+from ssrnn_dist.tracking.process import process_age_seconds
 from ssrnn_dist.tracking.register import MODEL_FOLDER, export_weights, version_tags
 from ssrnn_dist.tracking.report import OverviewKeeper, build_report
 from ssrnn_dist.tracking.totals import Totals
@@ -32,8 +30,7 @@ class Books:
 
         UserError where tracking.uri is no address that MLflow takes; OSError where the folder can't be written."""
         self.config, self._say = config, tell
-        command_age_seconds = time.time() - psutil.Process().create_time()
-        self.ledger = Ledger(config.folder / LEDGER, command_age_seconds=command_age_seconds)
+        self.ledger = Ledger(config.folder / LEDGER, command_age_seconds=process_age_seconds())
         earlier = self.ledger.totals()
         check_budget(config.cost.budget_usd, earlier.cost_usd)
         self.reached_step = earlier.reached_step
@@ -51,7 +48,9 @@ class Books:
             self._warn("no price is given, so the cost is not known: cost.usd_per_worker_hour")
 
     def event(self, kind: str, fields: dict[str, Any]) -> None:
-        """Something that happened to the run, for its page in MLflow."""
+        """Something that happened to the run, for its page in MLflow; what checkpoints take, for the budget."""
+        if kind == "checkpoint":
+            self._note_checkpoint(fields.get("seconds", 0.0))
         self.tracker.event(kind, fields)
 
     def _tell(self, kind: str, fields: dict[str, Any]) -> None:
@@ -82,7 +81,7 @@ class Books:
         self.tracker.log(metrics, at)
         return metrics
 
-    def note_checkpoint(self, seconds: float) -> None:
+    def _note_checkpoint(self, seconds: float) -> None:
         """How long it took to save; what a stop is foreseen to take."""
         self._checkpoint_seconds = max(seconds, self._checkpoint_seconds if self._saved else 0.0)
         self._saved = True

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 
-def write_bytes_atomic(path: Path, data: bytes) -> None:
-    """Replace path by data, or leave it untouched. OSError (a full disk, say) leaves no temporary file behind."""
+def write_bytes_atomic(path: Path, data: bytes | memoryview) -> None:
+    """Replace path by data, or leave it untouched.
+
+    OSError (a full disk, say) names path and leaves no temporary file behind."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -19,8 +21,10 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
     _sync_folder(path.parent)
 
@@ -32,8 +36,12 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 def write_json_atomic(path: Path, values: Mapping[str, Any]) -> None:
     """Write a mapping as strict JSON that people can read; NaN and infinities become null, as JSON has none."""
-    text = json.dumps(without_non_finite(values), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text_atomic(path, text + "\n")
+    write_text_atomic(path, json_text(values))
+
+
+def json_text(values: Mapping[str, Any]) -> str:
+    """Strict JSON that people can read, with a line end."""
+    return json.dumps(without_non_finite(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def without_non_finite(value: Any) -> Any:

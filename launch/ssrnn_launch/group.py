@@ -82,11 +82,10 @@ class Group:
         by_node: dict[str, list[str]] = defaultdict(list)
         for member in self.members:
             by_node[member.seat.node.id] += arrived[member.seat.rank].devices
+        config = self._config.model_dump(mode="json")
         for member in self.members:
             meeting = self._meeting(member.seat, address[0], tuple(by_node[member.seat.node.id]))
-            task = Task(
-                member.name, self._config.model_dump(mode="json"), logs, self._shape.threads, reached_step, meeting
-            )
+            task = Task(member.name, config, logs, self._shape.threads, reached_step, meeting)
             self._work[member.actor.work.remote(task)] = member.seat.rank
         return None
 

@@ -94,8 +94,8 @@ class Supervisor:
             nodes.ask_for_room(self._wanted, self.config.scale.most_workers)
         why = "started"
         while True:
-            self._books.ledger.open_life(why)
-            life = self._live(self._seating.wait(lambda: self._tick(None)))
+            number = self._books.ledger.open_life(why)
+            life = self._live(number, self._seating.wait(lambda: self._tick(None)))
             if life.failure is not None:
                 self._note_failure(life.failure)
                 why = "failure"
@@ -113,10 +113,9 @@ class Supervisor:
 
     # One life
 
-    def _live(self, seats: list[placing.Seat]) -> Life:
+    def _live(self, number: int, seats: list[placing.Seat]) -> Life:
         """A group from its start to its release."""
         ray.get(self._board.clear.remote())
-        number = self._books.ledger.totals().lives[-1].number
         group = Group(self.config, self._shape, seats, self._board, number)
         life = self.life = Life(group, Vitals([each.name for each in group.members], time.monotonic()))
         for member in group.members:
@@ -187,8 +186,6 @@ class Supervisor:
             metrics = self._books.report(StepMetrics(**fields))
             self._show("metrics", metrics.as_dict())
         else:
-            if kind == "checkpoint":
-                self._books.note_checkpoint(fields.get("seconds", 0.0))
             self._tell(kind, fields)
 
     def _ask_to_stop(self, life: Life, wish: Wish) -> None:

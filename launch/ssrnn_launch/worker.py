@@ -7,19 +7,17 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from ssrnn_data.errors import DataError
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.problems import RunFailed, UserError
 from ssrnn_dist.tracking.energy import EnergyMeter
 from ssrnn_dist.tracking.phases import PhaseClock
+from ssrnn_dist.tracking.process import process_age_seconds
 from ssrnn_dist.tracking.system_metrics import NodeSampler
 from ssrnn_launch.board import BoardHooks
 from ssrnn_launch.pulse import Pulsing
@@ -62,7 +60,7 @@ class TrainWorker:
         import ray
 
         devices = tuple(str(each) for each in ray.get_gpu_ids())
-        return Arrival(devices, os.getpid(), time.time() - psutil.Process().create_time())
+        return Arrival(devices, os.getpid(), process_age_seconds())
 
     def listen(self, host: str) -> tuple[str, int]:
         return listen(host)

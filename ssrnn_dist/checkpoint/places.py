@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from ssrnn_dist.checkpoint.names import MANIFEST, VERSION, by_step, rank_file, step_folder, step_name, step_of
 from ssrnn_dist.checkpoint.retention import Retention, steps_to_forget
-from ssrnn_dist.files import without_non_finite, write_json_atomic
-from ssrnn_dist.storage.remote import RemoteFolder, write_whole
+from ssrnn_dist.files import json_text, write_bytes_atomic, write_json_atomic
+from ssrnn_dist.storage.remote import RemoteFolder
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ class SharedFolder:
     def put(self, step: int, mark: str, rank: int, data: memoryview) -> str:
         partial = self._partial(step, mark)
         partial.mkdir(parents=True, exist_ok=True)
-        write_whole(partial / rank_file(rank), data)
+        write_bytes_atomic(partial / rank_file(rank), data)
         return rank_file(rank)
 
     def publish(self, mark: str, contents: Contents, rank_files: Mapping[str, Any]) -> None:
         partial = self._partial(contents.step, mark)
         for name, data in contents.beside.items():
-            write_whole(partial / name, data)
+            write_bytes_atomic(partial / name, data)
         write_json_atomic(partial / MANIFEST, contents.manifest(rank_files))
         final = step_folder(self.root, contents.step)
         self._retire(final)  # a torn one
@@ -107,18 +107,17 @@ class RemotePlace:
         if self.here is not None:
             folder = step_folder(self.here, step)
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / name, data)
+            write_bytes_atomic(folder / name, data)
         self.remote.write(f"{step_name(step)}/{name}", data)
         return name
 
     def publish(self, mark: str, contents: Contents, rank_files: Mapping[str, Any]) -> None:
-        manifest = without_non_finite(contents.manifest(rank_files))
-        text = (json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        text = json_text(contents.manifest(rank_files)).encode()
         for name, data in [*contents.beside.items(), (MANIFEST, text)]:
             self.remote.write(f"{step_name(contents.step)}/{name}", data)
         if self.here is not None:
             for name, data in [*contents.beside.items(), (MANIFEST, text)]:
-                write_whole(step_folder(self.here, contents.step) / name, data)
+                write_bytes_atomic(step_folder(self.here, contents.step) / name, data)
 
     def forget(self, step: int, retention: Retention) -> None:
         """Also what cut uploads have left up to this step, other attempts at it too."""

@@ -3,7 +3,6 @@
 Imports the engine, its shards and the store: weights, moments, hidden states, calibrated decays, data position."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,15 +65,6 @@ class Saver:
     def close(self, grace_seconds: float = 5.0) -> None:
         """No collective, for when the run has failed: a checkpoint on its way has so long to come to stand."""
         self._writer.close(grace_seconds)
-
-
-def save_training(
-    root: Path, engine: Engine, progress: Progress, lanes: range, tokenizer_json: bytes, keep: int
-) -> None:
-    """One checkpoint, written before this returns; for runs that save more than once there is Saver."""
-    writer = CheckpointWriter(Destination(root), engine.world, Retention(keep))
-    writer.start(tensors_of(engine, progress, lanes), contents_of(engine, progress, tokenizer_json))
-    writer.wait()
 
 
 def tensors_of(engine: Engine, progress: Progress, lanes: range) -> dict[str, Tensor]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ssrnn_data.remote.files import Retry
 from ssrnn_dist.config.run import RunConfig, local_root
-from ssrnn_dist.storage.remote import PATIENT, RemoteFolder, write_whole
+from ssrnn_dist.files import write_bytes_atomic
+from ssrnn_dist.storage.remote import PATIENT, RemoteFolder
 
 NOT_MIRRORED = "checkpoints"
 QUICK = Retry(attempts=2, first_seconds=0.5, most_seconds=1.0)  # the next round comes by itself
@@ -63,7 +64,7 @@ class RunMirror:
                 there = self._remote.read(name)
                 if not keeps_local(path.read_bytes() if path.is_file() else None, there):
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    write_whole(path, there)
+                    write_bytes_atomic(path, there)
                     came.append(name)
                 if path.stat().st_size == len(there):
                     self._sent[name] = _seen(path)

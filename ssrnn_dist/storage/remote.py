@@ -3,7 +3,6 @@
 Reads by ssrnn_data.remote, writes by fsspec; keys come from the environment, and no message holds one."""
 
 import logging
-import os
 import random
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from ssrnn_data import DataError
 from ssrnn_data.remote.files import Retry, check_url, download, find, read_bytes, stat
 from ssrnn_data.remote.retry import Verdict, judge, reason, wait_seconds
 from ssrnn_data.remote.urls import shown
+from ssrnn_dist.files import write_bytes_atomic
 from ssrnn_dist.problems import user_error
 from ssrnn_dist.tracking.facts import without_password
 
@@ -79,7 +79,7 @@ class RemoteFolder:
         if self._scheme in _FOLDERS:
             path = Path(self._path(name))
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, data)
+            write_bytes_atomic(path, data)
         else:
             self._tried(name, "written", lambda: self._put(self._path(name), data))
 
@@ -167,19 +167,3 @@ class _Parts:
 
     def __getitem__(self, part: slice) -> bytes:
         return bytes(self._data[part])
-
-
-def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write beside path, sync, rename; OSError (a full disk) names path and leaves nothing beside it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None:
-            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
-        raise
