@@ -1,6 +1,6 @@
 """Which nodes a run's workers go to now: what the cluster has, less those that are lost or about to go.
 
-Asks Ray through nodes.py, decides with placing.py, has renting.py book it. Imports ray: only inside a command."""
+Asks Ray (nodes.py, roll_call.py), decides by placing.py, books by renting.py. Imports ray: only inside a command."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -9,6 +9,7 @@ from ssrnn_dist.config import RunConfig
 from ssrnn_launch import nodes, placing
 from ssrnn_launch.problems import LaunchFailed
 from ssrnn_launch.renting import Renting
+from ssrnn_launch.roll_call import RollCall
 
 POLL_SECONDS = 0.25
 SETTLE_SECONDS = 2.0  # a cluster that is still growing is waited for so long
@@ -24,6 +25,7 @@ class Seating:
         """wanted: what a worker asks of Ray.  warn: told once where the run has to wait for room."""
         self._config, self._wanted, self._renting, self._warn = config, wanted, renting, warn
         self._avoided: set[str] = set()
+        self._roll_call = RollCall()
         self._found: list[placing.Node] = []
 
     def wait(self, poll: Callable[[], None]) -> list[placing.Seat]:
@@ -56,7 +58,8 @@ class Seating:
         self._found = nodes.read_nodes()
         self._renting.look(self._found)
         self._avoided &= {node.id for node in self._found}  # those that are gone need not be avoided any more
-        return placing.rooms_of(self._found, self._wanted, held, self._avoided, self._config.scale.accelerator_type)
+        avoided = self._avoided | self._roll_call.silent()
+        return placing.rooms_of(self._found, self._wanted, held, avoided, self._config.scale.accelerator_type)
 
     def possible_size(self, held: Mapping[str, int]) -> int | None:
         """How many workers the run could have now."""
@@ -71,7 +74,11 @@ class Seating:
         self._avoided |= found.keys()
         return found
 
+    def ask(self, silent: Iterable[str]) -> None:
+        """Workers on these nodes were not heard of for a while: should they be lost, the answer is there by then."""
+        self._roll_call.ask(silent)
+
     def suspect(self, lost: Iterable[str]) -> None:
-        """Workers were lost on these nodes: those that don't answer are avoided. Ray takes longer to miss them."""
-        lost = set(lost)
-        self._avoided |= lost - nodes.that_answer(lost)
+        """Workers were lost on these nodes: those that don't answer are avoided until they do."""
+        self._roll_call.ask(lost)
+        self._roll_call.wait()

@@ -199,7 +199,9 @@ class Supervisor:
 
     def _check_health(self, life: Life) -> None:
         scale, now = self.config.scale, time.monotonic()
-        lost = life.vitals.lost(now, scale.lost_seconds)
+        doubtful = life.vitals.silent(now, scale.lost_seconds / 2)
+        self._seating.ask(life.group.members[rank].seat.node.id for rank in doubtful)
+        lost = life.vitals.silent(now, scale.lost_seconds)
         if lost:
             life.failure = life.group.lost(lost, life.vitals.step, scale.lost_seconds)
         elif life.vitals.stalled(now, scale.stall_seconds):

@@ -33,10 +33,9 @@ class Vitals:
         """The furthest step that any worker has told of."""
         return max((pulse.step for pulse in self.last.values()), default=0)
 
-    def lost(self, now: float, lost_seconds: float) -> list[int]:
-        """Ranks that were heard of once and then no more; who never was has the time that starting may take."""
-        silent = (now - self.heard[name] > lost_seconds if name in self.heard else False for name in self.names)
-        return [rank for rank, is_silent in enumerate(silent) if is_silent]
+    def silent(self, now: float, seconds: float) -> list[int]:
+        """Ranks not heard of for longer than that; who never was has the time that starting may take."""
+        return [rank for rank, name in enumerate(self.names) if now - self.heard.get(name, now) > seconds]
 
     def stalled(self, now: float, stall_seconds: float | None) -> bool:
         """Has no worker made a step for too long?  Also where the first one does not come."""

@@ -102,8 +102,8 @@ def test_a_silent_worker_is_lost_and_one_that_never_spoke_is_given_time() -> Non
     vitals = Vitals(["0/0", "0/1", "0/2"], began=0.0)
     vitals.take(News(pulses=[pulse("0/0"), pulse("0/1")], ages={"0/0": 0.5, "0/1": 0.5}), now=10.0)
     vitals.take(News(pulses=[pulse("0/0")], ages={"0/0": 0.2, "0/1": 10.5}), now=20.0)
-    assert vitals.lost(20.0, lost_seconds=12.0) == []
-    assert vitals.lost(22.0, lost_seconds=12.0) == [1]
+    assert vitals.silent(20.0, seconds=12.0) == []
+    assert vitals.silent(22.0, seconds=12.0) == [1]
 
 
 def test_a_stall_is_a_time_without_a_step_of_anybody_the_first_included() -> None:

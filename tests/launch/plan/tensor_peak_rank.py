@@ -20,7 +20,7 @@ from ssrnn_launch.plan.tensor_memory import peak_bytes_of
 
 
 def peak_of(case: dict[str, Any], world: World) -> int:
-    """The most that came and went within a step, the least of three: gloo may hold what it has sent a little longer."""
+    """The most that came and went within a step, the least of six: gloo may hold what it has sent a little longer."""
     train = TrainSection(**case["train"])
     model = ModelConfig(**{**case["model"], "feedback": FeedbackConfig(**case.get("feedback", {}))})
     lanes = train.lanes // world.size
@@ -32,7 +32,7 @@ def peak_of(case: dict[str, Any], world: World) -> int:
     for step in range(2):
         engine.prepare(batch, state, step)
         engine.step(batch, state, 1e-3)
-    return min(peak_bytes_of(lambda: engine.step(batch, state, 1e-3)) for _ in range(3))
+    return min(peak_bytes_of(lambda: engine.step(batch, state, 1e-3)) for _ in range(6))
 
 
 if __name__ == "__main__":
