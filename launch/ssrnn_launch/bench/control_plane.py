@@ -56,7 +56,7 @@ def book(news: News, vitals: Vitals, ledger: Ledger, now: float) -> None:
         ledger.reach(pulse.step, 0)
     ledger.beat()
     ledger.totals()
-    assert not vitals.lost(now, LOST_SECONDS), "a worker that pulses was taken for lost"
+    assert not vitals.silent(now, LOST_SECONDS), "a worker that pulses was taken for lost"
     assert not vitals.stalled(now, STALL_SECONDS)
 
 
