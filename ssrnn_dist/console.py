@@ -2,7 +2,10 @@
 
 Imports the standard library only; the bar of a terminal is ssrnn_launch's."""
 
+import os
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from ssrnn_dist.hooks import StepMetrics
@@ -35,23 +38,59 @@ def cost_text(metrics: StepMetrics) -> str:
     return f"{spent} of {dollars(metrics.forecast_usd_low)} to {dollars(metrics.forecast_usd_high)}"
 
 
-def progress_line(metrics: StepMetrics) -> str:
-    """One line that says where a run is."""
-    parts = [
-        f"step {metrics.step}/{metrics.steps}",
-        f"loss {metrics.train_loss:.4f}",
-        f"{metrics.tokens_per_second:,.0f} tokens/s",
-        f"data wait {metrics.data_wait_fraction:.1%}",
-        f"{duration(metrics.seconds_left)} left",
-        cost_text(metrics),
+@dataclass(frozen=True)
+class Part:
+    """A part of a progress line. weight: the lightest goes first where there is no room.  short: what stays of it."""
+
+    text: str
+    weight: int
+    short: "Part | None" = None
+
+
+def fitted(parts: Sequence[Part], columns: int | None, between: str = "  ") -> str:
+    """The parts in one line of at most so many columns (None: of any length), the lightest of them left out."""
+    left = list(parts)
+    while columns is not None and len(left) > 1 and len(_joined(left, between)) > columns:
+        at = min(range(len(left)), key=lambda each: left[each].weight)
+        short = left[at].short
+        left[at : at + 1] = [] if short is None else [short]
+    return _joined(left, between)[:columns]
+
+
+def _joined(parts: Sequence[Part], between: str) -> str:
+    return between.join(part.text for part in parts)
+
+
+def main_parts(metrics: StepMetrics) -> list[Part]:
+    """What a bar and a plain line both say: loss, speed, data wait, time left, money."""
+    return [
+        Part(f"loss {metrics.train_loss:.4f}", 9),
+        Part(f"{metrics.tokens_per_second:,.0f} tokens/s", 6),
+        Part(f"data wait {metrics.data_wait_fraction:.1%}", 3),
+        Part(f"{duration(metrics.seconds_left)} left", 8),
+        Part(cost_text(metrics), 5, Part(dollars(metrics.cost_usd), 7)),
     ]
+
+
+def progress_line(metrics: StepMetrics, columns: int | None = None) -> str:
+    """One line that says where a run is. columns: of the terminal that it is for; None: it may be of any length."""
+    parts = [Part(f"step {metrics.step}/{metrics.steps}", 10), *main_parts(metrics)]
     if metrics.feedback_residual is not None:
-        parts.insert(2, f"residual {metrics.feedback_residual:.3f}")
+        parts.insert(2, Part(f"residual {metrics.feedback_residual:.3f}", 2))
     if metrics.probe_cosine is not None:
-        parts.append(f"cosine with BPTT {metrics.probe_cosine:.4f}, error {metrics.probe_relative_error:.1%}")
+        cosine = f"cosine with BPTT {metrics.probe_cosine:.4f}, error {metrics.probe_relative_error:.1%}"
+        parts.append(Part(cosine, 1))
     if metrics.valid_bits_per_byte is not None:
-        parts.append(f"valid {metrics.valid_loss:.4f} nats, {metrics.valid_bits_per_byte:.4f} bits/byte")
-    return "  ".join(parts)
+        parts.append(Part(f"valid {metrics.valid_loss:.4f} nats, {metrics.valid_bits_per_byte:.4f} bits/byte", 4))
+    return fitted(parts, columns)
+
+
+def columns_of(file: TextIO) -> int | None:
+    """The width of the terminal that a file is; None where it is none, or does not say."""
+    try:
+        return (os.get_terminal_size(file.fileno()).columns or None) if file.isatty() else None
+    except (OSError, ValueError):
+        return None
 
 
 def event_line(kind: str, fields: dict[str, Any]) -> str:
@@ -85,7 +124,7 @@ class Lines:
         if metrics.valid_loss is None and metrics.step < metrics.steps and now - self._last < self._every_seconds:
             return
         self._last = now
-        self.note(progress_line(metrics))
+        self.note(progress_line(metrics, columns_of(self._file)))
 
     def note(self, text: str) -> None:
         print(text, file=self._file, flush=True)

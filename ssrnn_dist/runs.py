@@ -80,7 +80,7 @@ def prepare_run(config: RunConfig, fresh: bool = False) -> RunConfig:
         if folder.exists() and any(folder.iterdir()):
             raise user_error(str(folder), "a folder that holds no run", "an empty or a new name is wanted")
     elif _has_trained(config):
-        _check_unchanged(stored, config)
+        check_unchanged(check_config(read_yaml(stored), where=str(stored)), config, str(folder))
     try:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_text_atomic(stored, to_yaml(config))
@@ -96,17 +96,17 @@ def _has_trained(config: RunConfig) -> bool:
     return (config.folder / "metrics.jsonl").is_file() or bool(_checkpoint_steps(config))
 
 
-def _check_unchanged(stored: Path, config: RunConfig) -> None:
-    changes = changed_keys(check_config(read_yaml(stored), where=str(stored)), config)
+def check_unchanged(was: RunConfig, now: RunConfig, folder: str) -> None:
+    """UserError for each key that a resumed run may not change but did. folder: the run's, for the message."""
+    changes = changed_keys(was, now)
     if changes:
-        raise UserError(
-            *(Problem(key, f"{now!r} now, {was!r} in {stored}", _way_out(key, stored)) for key, was, now in changes)
-        )
+        came = [(key, f"{new!r} now, {old!r} in {folder}/config.yaml") for key, old, new in changes]
+        raise UserError(*(Problem(key, told, _way_out(key, folder)) for key, told in came))
 
 
-def _way_out(key: str, stored: Path) -> str:
+def _way_out(key: str, folder: str) -> str:
     allows = "data.allow_new_weights: true counts by them from here on, or " if _is_one_of(key, {WEIGHTS}) else ""
-    return f"{allows}go on with the old values, or start over beside it with --fresh ({stored.parent} is kept)"
+    return f"{allows}go on with the old values, or start over beside it with --fresh ({folder} is kept)"
 
 
 def _free_name(config: RunConfig) -> str:

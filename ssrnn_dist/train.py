@@ -15,6 +15,7 @@ from ssrnn_dist.problems import RunFailed, UserError
 from ssrnn_dist.runs import prepare_run
 from ssrnn_dist.session import open_session
 from ssrnn_dist.storage.mirror import RunMirror, mirror_of
+from ssrnn_dist.storage.remote import RemoteFailed
 from ssrnn_dist.world import attempt, end_process, joined_world
 
 
@@ -51,7 +52,7 @@ def main(arguments: list[str]) -> int:
     except (UserError, DataError) as error:
         print(*(f"error: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
         return 2
-    except RunFailed as error:
+    except (RunFailed, RemoteFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Exception:  # ours to mend: Python's own exit would print it as well, and may abort (world.end_process)

@@ -3,8 +3,9 @@
 Imports ray inside."""
 
 import asyncio
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ssrnn_dist.problems import UserError
@@ -14,6 +15,13 @@ from ssrnn_launch.records import Item, Reader
 
 SILENT_SECONDS = 120.0  # after which a stream is opened anew: a way that is gone need not say so
 RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # pauses between tries; any text that comes starts them anew
+# What Ray tells of itself into a job's output, as its Python and its C++ write it; warnings and errors are none of it.
+_RAYS_NEWS = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+\tINFO \S+:\d+ -- |\[\d{4}-\d\d-\d\d [\d:,]+ [ID] \d+ \d+\] ")
+
+
+def is_rays_news(item: Item) -> bool:
+    """Whether a line is Ray's own, and of no more than information: it would break into a bar."""
+    return isinstance(item, str) and _RAYS_NEWS.match(item) is not None
 
 
 class _StreamBroke(Exception):
@@ -27,7 +35,7 @@ def job_logs(address: str, job_id: str) -> str:
 
 
 def follow_job(address: str, job_id: str, show: Callable[[Item], None]) -> dict[str, Any]:
-    """Show what a job prints as it comes, from its first line on; the job once it has ended.
+    """Show what a job prints as it comes, from its first line on, without Ray's own news; the job once it has ended.
 
     UserError: no such job.  LaunchFailed: the head is gone for good."""
     with job_client(address) as client:
@@ -62,12 +70,15 @@ class _Stream:
         new = text[max(self.seen - self._here, 0) :]
         self._here += len(text)
         self.seen = max(self.seen, self._here)
-        for item in self._reader.feed(new):
-            self._show(item)
+        self._show_all(self._reader.feed(new))
 
     def end(self) -> None:
-        for item in self._reader.end():
-            self._show(item)
+        self._show_all(self._reader.end())
+
+    def _show_all(self, items: Iterable[Item]) -> None:
+        for item in items:
+            if not is_rays_news(item):
+                self._show(item)
 
 
 def _stream_once(address: str, job_id: str, stream: _Stream) -> bool:

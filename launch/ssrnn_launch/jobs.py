@@ -158,3 +158,12 @@ def living_nodes(client: Any) -> int | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return None if found is None else sum(node.get("state") == "ALIVE" for node in found)
+
+
+def host_names(client: Any) -> set[str]:
+    """The machines of the cluster's living nodes, by their own names; none where the head does not say."""
+    try:
+        answer = ask_head(client, "/nodes?view=hostNameList")
+        return set(answer.json()["data"]["hostNameList"]) if answer.status_code == 200 else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()

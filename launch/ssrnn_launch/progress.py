@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ssrnn_dist.config import RunConfig
-from ssrnn_dist.console import LINE_EVERY_SECONDS, Lines, cost_text, duration, event_line
+from ssrnn_dist.console import LINE_EVERY_SECONDS, Lines, Part, event_line, fitted, main_parts
 from ssrnn_dist.hooks import StepMetrics
 from ssrnn_launch.cli import output
 from ssrnn_launch.records import JOB_VARIABLE, AsLines, Item, RecordWriter, metrics_of, told
@@ -29,20 +29,16 @@ STAGES = {
 }
 
 
-def bar_text(metrics: StepMetrics, valid_bits_per_byte: float | None, probe_cosine: float | None) -> str:
-    """The numbers beside the bar; those that come now and then are given as last seen."""
-    parts = [
-        f"loss {metrics.train_loss:.4f}",
-        f"{metrics.tokens_per_second:,.0f} tokens/s",
-        f"data wait {metrics.data_wait_fraction:.1%}",
-        f"{duration(metrics.seconds_left)} left",
-        cost_text(metrics),
-    ]
+def bar_text(
+    metrics: StepMetrics, valid_bits_per_byte: float | None, probe_cosine: float | None, columns: int | None = None
+) -> str:
+    """The numbers beside the bar, as many as fit; those that come now and then are given as last seen."""
+    parts = main_parts(metrics)
     if probe_cosine is not None:
-        parts.insert(1, f"cosine with BPTT {probe_cosine:.4f}")
+        parts.insert(1, Part(f"cosine with BPTT {probe_cosine:.4f}", 1))
     if valid_bits_per_byte is not None:
-        parts.insert(1, f"valid {valid_bits_per_byte:.4f} bits/byte")
-    return " · ".join(parts)
+        parts.insert(1, Part(f"valid {valid_bits_per_byte:.4f} bits/byte", 4))
+    return fitted(parts, columns, " · ")
 
 
 class View(ABC):
@@ -88,7 +84,8 @@ class BarView(View):
             TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=None), TimeElapsedColumn(), console=console
         )
         self._task = self._bar.add_task("train", total=steps)
-        self._console, self._text = console, "starting the workers"
+        self._console = console
+        self._last: StepMetrics | None = None
         self._valid_seen: float | None = None
         self._cosine_seen: float | None = None
         self.live = Live(get_renderable=self._draw, console=console, refresh_per_second=4, transient=False)
@@ -97,7 +94,10 @@ class BarView(View):
         from rich.console import Group
         from rich.text import Text
 
-        return Group(self._bar.get_renderable(), Text(self._text, style="cyan"))
+        text = "starting the workers"
+        if self._last is not None:  # by the width as it is now: terminals are resized
+            text = bar_text(self._last, self._valid_seen, self._cosine_seen, self._console.width)
+        return Group(self._bar.get_renderable(), Text(text, style="cyan", no_wrap=True))
 
     def began(self, at_seconds: float) -> None:
         """Count the time from there, in Unix seconds: of a run that one joins."""
@@ -109,7 +109,7 @@ class BarView(View):
         if metrics.probe_cosine is not None:
             self._cosine_seen = metrics.probe_cosine
         self._bar.update(self._task, completed=metrics.step, total=metrics.steps)
-        self._text = bar_text(metrics, self._valid_seen, self._cosine_seen)
+        self._last = metrics
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, style="dim")

@@ -64,11 +64,11 @@ def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator
     mark = secrets.token_hex(16)
     os.environ.update({**COMMON_ENVIRONMENT, **environment, MARK_VARIABLE: mark})
     os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)})
-    logging.getLogger("ray").setLevel(logging.ERROR)
     if "ray" in sys.modules:
         raise RuntimeError("ray was imported before its environment was set")
     import ray
 
+    _quieten_ray()
     orderly = True
     with _own_folder() as folder, guarded(mark, folder), last_resort(lambda: _leave(mark, folder), 0.0) as patience:
         try:
@@ -154,9 +154,9 @@ def why_unreachable(address: str) -> str | None:
 def connected_ray(address: str) -> Iterator[None]:
     """Connect to a cluster that stands; UserError where there is none, or none that takes our token."""
     os.environ.update({key: COMMON_ENVIRONMENT[key] for key in CLUSTER_KEYS})
-    logging.getLogger("ray").setLevel(logging.ERROR)
     import ray
 
+    _quieten_ray()
     if (reason := why_unreachable(address)) is not None:
         came = f"{address}: nothing answers there ({reason})"
         raise user_error("cluster.address", came, "the address of a running head is wanted")
@@ -175,6 +175,11 @@ def connected_ray(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _quieten_ray() -> None:
+    """What Ray tells of itself breaks into a bar; its import, which must come first, sets INFO."""
+    logging.getLogger("ray").setLevel(logging.WARNING)
 
 
 @contextmanager

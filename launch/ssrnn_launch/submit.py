@@ -3,21 +3,27 @@
 Imports ray inside."""
 
 import secrets
+import socket
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssrnn_dist.config import RunConfig, to_yaml
 from ssrnn_dist.problems import user_error
-from ssrnn_launch.jobs import STOP_WAIT_SECONDS, describe, job_client, living_nodes
+from ssrnn_dist.storage.standing import check_goes_on
+from ssrnn_launch.jobs import STOP_WAIT_SECONDS, describe, host_names, job_client, living_nodes
 from ssrnn_launch.local import absolute_paths
-from ssrnn_launch.targets.nodes import check_for_nodes, check_no_logins
+from ssrnn_launch.problems import LaunchFailed
+from ssrnn_launch.targets.nodes import check_for_nodes, check_no_logins, is_anywhere
 from ssrnn_launch.wheel import build_wheel, wheel_files
 
 AGENT_SECONDS = 60.0  # how long a head's agent may take to come up
+NO_AGENT = (
+    f"the head answers, but no agent of it took the job within {AGENT_SECONDS:.0f} s; often another Ray on its machine "
+    "has the agent's port, 52365: end that one, or `ray start … --dashboard-agent-listen-port=52399`"
+)
 PRICES = "prices.yaml"  # the run's price file, beside its config
 
 
@@ -80,19 +86,21 @@ def job_environment(config: RunConfig) -> dict[str, str]:
 def submit_run(config: RunConfig, address: str, *, fresh: bool = False) -> dict[str, Any]:
     """Submit a run to a head; the job.
 
-    UserError where the cluster does not answer or does not know our token, and where its nodes can't see the run's
-    folders."""
+    UserError where the cluster does not answer or does not know our token, where its nodes can't see the run's
+    folders, and where the run has trained with other mathematics."""
     request = prepare(config, fresh=fresh)
     with tempfile.TemporaryDirectory(prefix="ssrnn-submit-") as scratch, job_client(address) as client:
         if (living_nodes(client) or 1) > 1:
             check_for_nodes(config)
+        if not fresh and (is_anywhere(config.run_root) or socket.gethostname() in host_names(client)):
+            check_goes_on(absolute_paths(config))
         working = Path(scratch) / "run"
         working.mkdir()
         for name, text in request.files.items():
             (working / name).write_text(text, encoding="utf-8")
         modules = [str(build_wheel(Path(scratch)))]
-        job_id = _when_ready(
-            client.submit_job,
+        job_id = send(
+            client,
             entrypoint=request.entrypoint,
             submission_id=request.job_id,
             metadata=request.metadata,
@@ -106,15 +114,19 @@ def submit_run(config: RunConfig, address: str, *, fresh: bool = False) -> dict[
         return describe(client.get_job_info(job_id))
 
 
-def _when_ready(submit: Callable[..., str], **job: Any) -> str:
-    """Submit; a head that has just started answers before its agent can take a job, so it is asked again."""
+def send(client: Any, **job: Any) -> str:
+    """Submit a job; its id.  LaunchFailed where the head has no agent for it.
+
+    A head that has just started answers before its agent can take a job, so it is asked again."""
     until = time.monotonic() + AGENT_SECONDS
     while True:
         try:
-            return submit(**job)
+            return str(client.submit_job(**job))
         except RuntimeError as error:
-            if "No available agent" not in str(error) or time.monotonic() > until:
+            if "No available agent" not in str(error):
                 raise
+            if time.monotonic() > until:
+                raise LaunchFailed(NO_AGENT) from None
             time.sleep(1)
 
 

@@ -55,8 +55,9 @@ class RunMirror:
     def pull(self) -> list[str]:
         """At the start: bring here what others have written there; the names of what came.
 
-        What stays is: local files that the store has not, and those that only go on from what it has. DataError where
-        the store cannot be read: a run that cannot see its books must not begin new ones."""
+        What stays is: local files that the store has not, and those that only go on from what it has. RemoteFailed
+        where the store does not answer, DataError where it refuses: a run that cannot see its books must not begin new
+        ones."""
         came = []
         for name in sorted(self._remote.sizes()):
             if _is_ours(name):
@@ -125,7 +126,7 @@ class RunMirror:
 def mirror_of(config: RunConfig, warn: Callable[[str], None]) -> RunMirror | None:
     """What keeps the run's small files the same here as at its URL, those of there brought here; None without a URL.
 
-    DataError where the store can't be read."""
+    DataError or RemoteFailed where the store can't be read."""
     if config.remote_folder is None:
         return None
     mirror = RunMirror(config.remote_folder, config.folder, warn)
@@ -134,7 +135,9 @@ def mirror_of(config: RunConfig, warn: Callable[[str], None]) -> RunMirror | Non
 
 
 def run_folder_at(place: str) -> Path:
-    """The folder of a run on this node; of a URL its copy, brought up to date. DataError where it can't be read."""
+    """The folder of a run on this node; of a URL its copy, brought up to date.
+
+    DataError or RemoteFailed where it can't be read."""
     if "://" not in place:
         return Path(place)
     above, _, name = place.rstrip("/").rpartition("/")

@@ -5,8 +5,8 @@ Reads by ssrnn_data.remote, writes by fsspec; keys come from the environment, an
 import logging
 import random
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,8 +36,8 @@ class RemoteFailed(OSError):
 class RemoteFolder:
     """The folder at url. Every method may be called from any thread.
 
-    Reading raises DataError; writing UserError where it is refused, RemoteFailed where the store does not answer, and
-    OSError with its errno on a disk."""
+    RemoteFailed: the store does not answer.  What is refused, or not there, is DataError of a read, UserError of a
+    write; a disk's OSErrors keep their errno."""
 
     url: str
     retry: Retry = PATIENT
@@ -58,7 +58,8 @@ class RemoteFolder:
         """Bytes of each file below it, by its path from here; {} where there is no such folder."""
         check_url(self.url)
         try:
-            files = find(self.url.rstrip("/"), self.retry)
+            with _answering():
+                files = find(self.url.rstrip("/"), self.retry)
         except DataError as error:
             if error.__cause__ is None or isinstance(error.__cause__, FileNotFoundError):
                 return {}
@@ -68,11 +69,13 @@ class RemoteFolder:
 
     def read(self, name: str) -> bytes:
         """A whole small file."""
-        return read_bytes(self.at(name), self.retry)
+        with _answering():
+            return read_bytes(self.at(name), self.retry)
 
     def download(self, name: str, out: BinaryIO) -> None:
         """Write a file to out, front to back, by ranges of which several are on their way at once."""
-        download(stat(self.at(name), self.retry), out, self.retry)
+        with _answering():
+            download(stat(self.at(name), self.retry), out, self.retry)
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Make a file, or replace it: readers see the old one or the new one, whole."""
@@ -148,6 +151,17 @@ class RemoteFolder:
             _log.warning("%s: %s; attempt %d of %d in %.1f s", url, said, number + 1, attempts, wait)
             time.sleep(wait)
         raise AssertionError("unreachable: attempts is at least 1")
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """A read that was tried again to the end failed by the store, not by what the user gave: RemoteFailed."""
+    try:
+        yield
+    except DataError as error:
+        if error.__cause__ is not None and judge(error.__cause__) == "again":
+            raise RemoteFailed(str(error)) from error.__cause__
+        raise
 
 
 def _judge_write(error: Exception) -> Verdict:

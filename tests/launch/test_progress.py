@@ -43,7 +43,7 @@ def test_the_bar_has_all_that_is_asked_for() -> None:
 
 def test_the_bar_draws_on_a_terminal_and_keeps_the_last_validation() -> None:
     file = io.StringIO()
-    view = BarView(Console(file=file, force_terminal=True, width=120), steps=100)
+    view = BarView(Console(file=file, force_terminal=True, width=160), steps=100)
     with view.live:
         view.metrics(metrics(10, valid_loss=1.0, valid_bits_per_byte=1.25, probe_cosine=0.75))
         view.metrics(metrics(20))
@@ -52,6 +52,23 @@ def test_the_bar_draws_on_a_terminal_and_keeps_the_last_validation() -> None:
     assert "20/100" in shown
     assert "valid 1.2500 bits/byte · cosine with BPTT 0.7500" in shown.rpartition("20/100")[2]
     assert "checkpoint  step 20" in shown
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120, 200])
+def test_the_bar_is_two_lines_at_any_width(columns: int) -> None:
+    """With money, its forecast, a validation and a probe; a third line would stay behind at each redraw."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=columns)
+    view = BarView(console, steps=100)
+    known = metrics(20, cost_usd=1234.5, forecast_usd_low=2345.6, forecast_usd_high=3456.7)
+    view.metrics(replace(known, valid_loss=1.0, valid_bits_per_byte=1.25, probe_cosine=0.75))
+    drawn = console.render_lines(view._draw(), pad=False)
+    texts = ["".join(segment.text for segment in line).rstrip() for line in drawn]
+    assert len(texts) == 2
+    assert all(len(text) <= columns for text in texts)
+    assert ("cosine" in texts[1]) == (columns == 200)
+    for part in ("loss 2.5000", "2m 05s left", "$1,234.50"):
+        assert part in texts[1]
 
 
 def test_plain_lines_come_every_few_seconds_and_for_each_validation_and_the_last_step() -> None:

@@ -17,7 +17,11 @@ import yaml
 
 from ssrnn_dist.config import check_config
 from ssrnn_dist.problems import UserError
+from ssrnn_launch import submit
+from ssrnn_launch.doctor.job import FOUND_FAILURES
 from ssrnn_launch.guard import marked_processes
+from ssrnn_launch.job_logs import is_rays_news
+from ssrnn_launch.problems import LaunchFailed
 from ssrnn_launch.submit import prepare, shown
 from ssrnn_launch.targets import kuberay, written
 from ssrnn_launch.wheel import wheel_files
@@ -136,6 +140,7 @@ def test_a_submitted_run_trains_to_its_end_and_its_output_is_followed(submitted:
     summary = json.loads((folder / "runs/tiny/summary.json").read_text())
     assert (summary["steps"], summary["workers"], summary["stopped"]) == (30, 2, False)
     assert "step 30/30" in ended.stderr
+    assert "Runtime env is setting up" not in ended.stderr  # Ray's own, in the job's output
     assert '{"kind"' not in ended.stderr
 
 
@@ -148,6 +153,8 @@ def test_the_job_ran_the_wheel_not_the_checkout(submitted: tuple[Path, Any], hea
     assert "step 30/30" in logs
     assert '{"kind"' not in logs
     raw = jobs(head, "logs", job_id, "--raw", cwd=folder)["logs"]
+    assert "Runtime env is setting up" in raw
+    assert "Runtime env is setting up" not in logs
     assert '\x1e{"kind":"metrics"' in raw
     assert SECRET not in raw + ended.stdout + ended.stderr
 
@@ -163,6 +170,62 @@ def test_jobs_tell_of_the_run(submitted: tuple[Path, Any], head: Head) -> None:
     assert SECRET not in json.dumps(status)
     table = ssrnn("jobs", "list", "--address", head.address, cwd=folder, env=head.environment())
     assert job_id in table.stdout
+
+
+def test_what_a_run_cannot_change_midway_is_refused_before_a_job_is_made(
+    submitted: tuple[Path, Any], head: Head
+) -> None:
+    """The folder is relative: it is this machine's, which is the head's, too."""
+    folder, _ = submitted
+    before = [job["id"] for job in jobs(head, "list", cwd=folder)["jobs"]]
+    words = ["submit", "run.yaml", "--set", "train.steps=31", "--address", head.address]
+    ended = ssrnn(*words, cwd=folder, env=head.environment())
+    assert (ended.returncode, ended.stdout) == (2, "")
+    stored = folder / "runs/tiny/config.yaml"
+    assert ended.stderr.startswith(f"error: train.steps: 31 now, 30 in {stored}; go on with the old values"), ended.stderr
+    assert [job["id"] for job in jobs(head, "list", cwd=folder)["jobs"]] == before
+
+
+def test_a_doctor_that_finds_a_fault_is_a_failed_job_whose_lines_are_all_told(
+    submitted: tuple[Path, Any], head: Head
+) -> None:
+    folder, _ = submitted
+    words = ["doctor", "run.yaml", "--no-trial", "--set", "cluster.secrets.NO_SUCH=x", "--json"]
+    ended = ssrnn(*words, "--address", head.address, cwd=folder, env=head.environment(), timeout=JOB_SECONDS)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    checks = only_json(ended.stdout)["checks"]
+    assert [check["name"] for check in checks if check["state"] == "fail"] == ["secrets"]
+    job = jobs(head, "status", checks[0]["detail"].split()[0], cwd=folder)
+    assert (job["status"], job["exit_code"]) == ("FAILED", FOUND_FAILURES)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_news"),
+    [
+        ("2026-11-27 00:26:33,780\tINFO job_manager.py:581 -- Runtime env is setting up.", True),
+        ("2026-11-27 00:26:33,780\tWARNING job_manager.py:581 -- Something is odd.", False),
+        ("[2026-11-27 00:26:45,879 I 30974 30974] logging.cc:303: Set ray log level", True),
+        ("[2026-11-27 00:26:45,879 E 30974 30974] core_worker.cc:1: gone", False),
+        ("2026-11-27 INFO of ours", False),
+    ],
+)
+def test_rays_own_news_are_known_by_their_form(line: str, is_news: bool) -> None:
+    assert is_rays_news(line) == is_news
+
+
+def test_a_head_whose_agent_never_comes_is_told_with_its_likely_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Client:
+        tries = 0
+
+        def submit_job(self, **job: Any) -> str:
+            self.tries += 1
+            raise RuntimeError("No available agent to submit job, please try again later.")
+
+    monkeypatch.setattr(submit, "AGENT_SECONDS", 0.0)
+    client = Client()
+    with pytest.raises(LaunchFailed, match="port, 52365: .*--dashboard-agent-listen-port="):
+        submit.send(client, entrypoint="x")
+    assert client.tries == 1
 
 
 def submit_until(

@@ -50,7 +50,16 @@ def explain(error: BaseException) -> Failure:
         return Failure(1, (one_line(error),))
     if isinstance(error, OSError) and error.errno is not None:
         return _os_failure(error)
+    if isinstance(error, OSError) and _is_a_stores(error):
+        return Failure(1, (one_line(error),))
     return Failure(1, (f"{type(error).__name__}: {one_line(error)}",), unexpected=True)
+
+
+def _is_a_stores(error: OSError) -> bool:
+    """Imported here: every command begins with this file, and what raises it is loaded by then."""
+    from ssrnn_dist.storage.remote import RemoteFailed
+
+    return isinstance(error, RemoteFailed)
 
 
 def one_line(error: BaseException) -> str:

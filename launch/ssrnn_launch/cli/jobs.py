@@ -51,7 +51,9 @@ def logs(
     job_id: JobArgument,
     address: AddressOption = DEFAULT_ADDRESS,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing what comes.")] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="All that was printed, records for programs included.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="All that was printed, records and Ray's own news included.")
+    ] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -60,7 +62,7 @@ def logs(
     Example: ssrnn jobs logs laptop-3f2a91 --follow
     """
     from ssrnn_launch.cli.submit import follow_job
-    from ssrnn_launch.job_logs import job_logs
+    from ssrnn_launch.job_logs import is_rays_news, job_logs
     from ssrnn_launch.records import as_lines
 
     if follow:
@@ -70,7 +72,7 @@ def logs(
             output.emit_json(job)
         return
     text = job_logs(address, job_id)
-    shown = text.rstrip("\n") if raw else "\n".join(as_lines(text))
+    shown = text.rstrip("\n") if raw else "\n".join(line for line in as_lines(text) if not is_rays_news(line))
     if output.as_json():
         output.emit_json({"id": job_id, "logs": shown})
     else:

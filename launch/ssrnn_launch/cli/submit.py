@@ -143,11 +143,11 @@ def _to_file(
     path = out or (None if dry_run else Path(written.name))
     if path is not None:
         _write_new(path, written.text)
-    applied = to is Target.KUBERAY and path is not None and not dry_run and _apply(path)
     steps = [
         (what, command.replace("FILE", str(path or written.name)).replace("CONFIG", str(source)))
         for what, command in written.steps
     ]
+    applied = to is Target.KUBERAY and path is not None and not dry_run and _apply(path, steps)
     if output.as_json():
         facts = {"target": to.value, "file": path and str(path), "applied": applied, "checked": written.checked}
         output.emit_json({**facts, "notes": written.notes, "steps": dict(steps), "text": written.text})
@@ -156,7 +156,11 @@ def _to_file(
         output.say(written.text.rstrip("\n"))
     for line in (*written.notes, f"checked against {written.checked}", *([f"written: {path}"] if path else [])):
         output.note(line)
-    for what, command in steps[1:] if applied else steps:
+    _show_steps(steps[1:] if applied else steps)
+
+
+def _show_steps(steps: list[tuple[str, str]]) -> None:
+    for what, command in steps:
         output.note(f"  {command}    # {what}")
 
 
@@ -180,18 +184,26 @@ def _write_new(path: Path, text: str) -> None:
         raise user_error(str(path), "is there already", "another --out FILE, or that it be taken away first") from None
 
 
-def _apply(path: Path) -> bool:
-    """Whether kubectl is here and has made the manifest's objects; checked once more against the cluster's own CRD."""
+def _apply(path: Path, steps: list[tuple[str, str]]) -> bool:
+    """Whether kubectl is here and has made the manifest's objects; checked once more against the cluster's own CRD.
+
+    steps: what to do with the manifest, told where kubectl fails."""
     import yaml
 
+    from ssrnn_launch.problems import LaunchFailed
     from ssrnn_launch.targets import kubectl, schemas
 
     if not kubectl.found():
         output.note("kubectl is not on this machine; where it is:")
         return False
     output.note(f"written: {path}")
-    schemas.check_rayjob(list(yaml.safe_load_all(path.read_text()))[1], kubectl.cluster_schema())
-    kubectl.apply(path)
+    try:
+        schemas.check_rayjob(list(yaml.safe_load_all(path.read_text()))[1], kubectl.cluster_schema())
+        kubectl.apply(path)
+    except LaunchFailed:
+        output.note("kubectl failed; once it reaches the cluster:")
+        _show_steps(steps)
+        raise
     return True
 
 

@@ -14,14 +14,14 @@ from typing import Any
 
 from ssrnn_dist.config import RunConfig, load_config, to_yaml
 from ssrnn_dist.problems import UserError
-from ssrnn_launch.doctor.checks import Check, fail, ok
+from ssrnn_launch.doctor.checks import Check, fail, ok, report
 from ssrnn_launch.doctor.examine import examine
 from ssrnn_launch.problems import LaunchFailed
 
 MARK = "SSRNN-CHECK "
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 POLL_SECONDS = 1.0
-AGENT_SECONDS = 60.0  # how long the agent of a head that has just started may take to come up
+FOUND_FAILURES = 3  # the job's exit code: all was looked at, and something is wrong
 
 
 def examine_by_job(config: RunConfig, *, trial: bool, doing: Callable[[str], None]) -> Iterator[Check]:
@@ -47,31 +47,24 @@ def examine_by_job(config: RunConfig, *, trial: bool, doing: Callable[[str], Non
 
 def _submit(client: Any, config: RunConfig, trial: bool) -> str:
     from ssrnn_launch.local import absolute_paths
-    from ssrnn_launch.submit import job_environment
+    from ssrnn_launch.submit import job_environment, send
     from ssrnn_launch.wheel import build_wheel
 
-    until = time.monotonic() + AGENT_SECONDS
     config = absolute_paths(config)
     with tempfile.TemporaryDirectory(prefix="ssrnn-doctor-") as scratch:
         working = Path(scratch) / "run"
         working.mkdir()
         (working / "run.yaml").write_text(to_yaml(config), encoding="utf-8")
-        job = {
-            "entrypoint": "python -m ssrnn_launch.doctor.job run.yaml" + ("" if trial else " --no-trial"),
-            "submission_id": f"doctor-{config.name}-{secrets.token_hex(3)}",
-            "runtime_env": {
+        return send(
+            client,
+            entrypoint="python -m ssrnn_launch.doctor.job run.yaml" + ("" if trial else " --no-trial"),
+            submission_id=f"doctor-{config.name}-{secrets.token_hex(3)}",
+            runtime_env={
                 "working_dir": str(working),
                 "py_modules": [str(build_wheel(Path(scratch)))],
                 "env_vars": job_environment(config),
             },
-        }
-        while True:
-            try:
-                return str(client.submit_job(**job))
-            except RuntimeError as error:
-                if "No available agent" not in str(error) or time.monotonic() > until:
-                    raise
-                time.sleep(POLL_SECONDS)
+        )
 
 
 def _follow(client: Any, job_id: str) -> Iterator[Check]:
@@ -88,7 +81,7 @@ def _follow(client: Any, job_id: str) -> Iterator[Check]:
     finally:
         if status not in ENDED:
             client.stop_job(job_id)
-    if status != "SUCCEEDED":
+    if status != "SUCCEEDED" and client.get_job_info(job_id).driver_exit_code != FOUND_FAILURES:
         last = next((line for line in reversed(text.splitlines()) if line.strip()), "it printed nothing")
         yield fail("job", f"{job_id} {status}: {last[:200]}", f"`ssrnn jobs logs {job_id}` has all that it said")
 
@@ -99,12 +92,15 @@ def checks_in(text: str) -> list[Check]:
     return [Check(**json.loads(line[len(MARK) :])) for line in whole.splitlines() if line.startswith(MARK)]
 
 
-def main(arguments: list[str]) -> None:
-    """In the job: every check as a marked line."""
+def main(arguments: list[str]) -> int:
+    """In the job: every check as a marked line; the exit code by which Ray calls the job SUCCEEDED or FAILED."""
     config = load_config(arguments[0], ["cluster.address=auto"])
+    made = []
     for check in examine(config, trial="--no-trial" not in arguments, doing=lambda _: None):
         print(f"{MARK}{json.dumps(asdict(check))}", flush=True)
+        made.append(check)
+    return 0 if report(made)["ok"] else FOUND_FAILURES
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

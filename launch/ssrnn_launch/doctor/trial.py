@@ -14,6 +14,7 @@ from ssrnn_dist.config import RunConfig
 from ssrnn_dist.hooks import StepMetrics
 from ssrnn_dist.problems import RunFailed, UserError
 from ssrnn_dist.runs import prepare_run
+from ssrnn_dist.storage.remote import RemoteFailed
 from ssrnn_launch.doctor.checks import Check, fail, warn
 from ssrnn_launch.doctor.judge_trial import MOST_SECONDS, STEPS, judge_trial, scratch_config
 from ssrnn_launch.doctor.probes import Agent, told
@@ -53,7 +54,7 @@ def _try(scratch: RunConfig, shape: WorkerShape, host: Host) -> Check:
     except Stopped:
         if stop.count:  # by the user, not by us
             raise
-    except (UserError, DataError, LaunchFailed, RunFailed) as error:
+    except (UserError, DataError, LaunchFailed, RunFailed, RemoteFailed) as error:
         last = _last_line(scratch.folder / "logs")  # read now: it goes with the folder
         more = "" if not last or told(error)[:60] in last else f" ({last})"
         return fail("trial", told(error) + more, "the run would end so, too")

@@ -12,7 +12,7 @@ import yaml
 
 from ssrnn_dist.config import RunConfig, to_yaml
 from ssrnn_dist.problems import Problem, UserError, user_error
-from ssrnn_launch.targets.nodes import Nodes, nodes_of
+from ssrnn_launch.targets.nodes import Nodes, nodes_of, price_labels, worker_labels
 
 MOUNT = "/ssrnn"
 LONGEST_NAME = 47  # KubeRay's limit for a RayJob, a DNS label
@@ -101,12 +101,14 @@ def _cluster(config: RunConfig, name: str, wheel: str, texts: list[str], ray_ver
         "authOptions": {"mode": "token"},  # KubeRay makes the token and keeps it in a Secret
         **(elastic if nodes.elastic else {}),
         "headGroupSpec": {
+            "labels": price_labels(None, spot=False),  # _placed keeps it off spot; its kind of node is not said
             "rayStartParams": {"num-cpus": "0", "num-gpus": "0"},  # the driver's place, no worker's
             "template": share.pod("ray-head", {"cpu": HEAD_CPUS, "memory": HEAD_MEMORY}, _placed(config, head=True)),
         },
         "workerGroupSpecs": [
             {
                 "groupName": "workers",
+                "labels": worker_labels(config),
                 "replicas": nodes.fewest,
                 "minReplicas": nodes.fewest,
                 "maxReplicas": nodes.most,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.problems import Problem, UserError
-from ssrnn_launch.targets.nodes import Nodes, nodes_of
+from ssrnn_launch.targets.nodes import Nodes, nodes_of, price_labels, worker_labels
 
 Provider = Literal["aws", "gcp"]
 TOKEN_FILE = "~/.ray/auth_token"
@@ -98,7 +98,11 @@ def _container(config: RunConfig) -> dict[str, Any]:
 def _head(config: RunConfig, provider: Provider) -> dict[str, Any]:
     """The driver's place, where no worker runs; never on spot."""
     kind = config.cluster.nodes.head_instance_type
-    return {"resources": {"CPU": 0, "GPU": 0}, "node_config": _node(config, provider, kind, spot=False, gpus=0)}
+    return {
+        "resources": {"CPU": 0, "GPU": 0},
+        "labels": price_labels(kind, spot=False),
+        "node_config": _node(config, provider, kind, spot=False, gpus=0),
+    }
 
 
 def _worker(config: RunConfig, provider: Provider, nodes: Nodes) -> dict[str, Any]:
@@ -109,6 +113,7 @@ def _worker(config: RunConfig, provider: Provider, nodes: Nodes) -> dict[str, An
         "min_workers": nodes.fewest,
         "max_workers": nodes.most,
         "resources": {**cpus, **gpus, **nodes.resources},
+        "labels": worker_labels(config),
         "node_config": _node(config, provider, given.instance_type, given.spot, nodes.gpus),
     }
 

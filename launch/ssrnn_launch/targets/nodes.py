@@ -1,7 +1,8 @@
 """What a run asks of the nodes of a cluster made for it, and what it must not take for granted there. Pure.
 
-Imports the config only."""
+Imports the config, and the names of the labels that prices go by."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.config.cluster import holds_login
 from ssrnn_dist.problems import Problem, UserError
+from ssrnn_dist.tracking.prices import INSTANCE_TYPE_LABELS, MARKET_LABEL, MARKETS
 
 STORAGE_EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")  # of Kubernetes, and of Ray
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,23 @@ def nodes_of(config: RunConfig) -> Nodes:
     )
 
 
+def worker_labels(config: RunConfig) -> dict[str, str]:
+    """Ray's labels of the nodes that hold workers, by which a price file knows them; `cost` has the first word."""
+    cost, nodes = config.cost, config.cluster.nodes
+    return price_labels(cost.instance_type or nodes.instance_type, nodes.spot or cost.market == "spot")
+
+
+def price_labels(instance_type: str | None, spot: bool) -> dict[str, str]:
+    """Ray's labels by which a price file knows a node.
+
+    instance_type: None where it is not known; one that can't be a label's value is left to cost.instance_type."""
+    market = next(label for label, market in MARKETS.items() if market == ("spot" if spot else "on_demand"))
+    of_type = (
+        {INSTANCE_TYPE_LABELS[0]: instance_type} if instance_type and _LABEL_VALUE.fullmatch(instance_type) else {}
+    )
+    return {**of_type, MARKET_LABEL: market}
+
+
 def storage_extras(config: RunConfig) -> list[str]:
     """The extras of this distribution that the run's URLs need on every node."""
     urls = [path for _, path in shared_paths(config) if "://" in path]
@@ -70,14 +90,14 @@ def check_for_nodes(config: RunConfig) -> None:
     problems = [
         Problem(where, f"{path}, a path relative to this machine's folder, for a cluster of several nodes", allowed)
         for where, path in shared_paths(config)
-        if not _is_anywhere(path)
+        if not is_anywhere(path)
     ]
     if problems:
         raise UserError(*problems)
 
 
-def _is_anywhere(path: str) -> bool:
-    """`stdlib:` is a source that every Python has, and URLs have a scheme."""
+def is_anywhere(path: str) -> bool:
+    """Whether a path means the same on every node; `stdlib:` is a source that every Python has, URLs have a scheme."""
     return path.startswith("/") or ":" in path.partition("/")[0]
 
 

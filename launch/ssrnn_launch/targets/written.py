@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssrnn_dist.config import RunConfig
+from ssrnn_dist.storage.standing import check_goes_on
 from ssrnn_launch.submit import carried, job_environment
 from ssrnn_launch.targets import kubectl, kuberay, machines, schemas
 from ssrnn_launch.targets.nodes import check_for_nodes, check_no_logins, storage_extras
@@ -37,6 +38,8 @@ def for_kuberay(config: RunConfig, schema: Mapping[str, Any] | None, checked: st
     """The manifest.  schema: of a CRD; None: our own description of what we write."""
     check_no_logins(config)
     check_for_nodes(config)
+    if not fresh:
+        check_goes_on(config)
     config, files = carried(config, f"{kuberay.MOUNT}/")
     name = kuberay.object_name(config.name, secrets.token_hex(3))
     own_image = config.cluster.image is not None

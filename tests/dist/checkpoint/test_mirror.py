@@ -1,18 +1,25 @@
 """A run's small files, here and in a store: who has the last word, and what a store that fails does to the run."""
 
+import re
 import shutil
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ssrnn_data import DataError
+from ssrnn_data.remote.files import forget_stores
+from ssrnn_dist.config import check_config, to_yaml
+from ssrnn_dist.problems import UserError
 from ssrnn_dist.storage import mirror
 from ssrnn_dist.storage.mirror import RunMirror, keeps_local, wait_before_sending, whole_lines
-from ssrnn_dist.storage.remote import RemoteFolder, Retry
+from ssrnn_dist.storage.remote import RemoteFailed, RemoteFolder, Retry
+from ssrnn_dist.storage.standing import check_goes_on
+from ssrnn_launch.cli.errors import explain
 
 QUICK = Retry(attempts=2, first_seconds=0.01, most_seconds=0.02)
 
@@ -104,6 +111,51 @@ def test_a_store_that_fails_is_told_once_and_tried_again(tmp_path: Path) -> None
 def test_a_store_that_cannot_be_read_is_an_error_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the scheme 'nosuch' is unknown"):
         RunMirror("nosuch://x/y", tmp_path, Warnings()).pull()
+
+
+def test_a_store_that_is_down_is_no_mistake_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Port 9 of this machine answers nobody."""
+    keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "hidden-key")
+    for name, value in {**keys, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(name, value)
+    forget_stores()
+    with pytest.raises(RemoteFailed, match="s3://runs/mine: 2 attempts failed, the last one so: Could not") as caught:
+        RunMirror("s3://runs/mine", tmp_path, Warnings()).pull()
+    failure = explain(caught.value)
+    assert (failure.exit_code, failure.unexpected, len(failure.lines)) == (1, False, 1)
+    assert "hidden-key" not in failure.lines[0]
+    with pytest.raises(RemoteFailed, match="s3://runs/mine/config.yaml: "):
+        RemoteFolder("s3://runs/mine", QUICK).read("config.yaml")
+    with pytest.raises(DataError):
+        RemoteFolder("memory://mirror", QUICK).read("not-there")
+
+
+def stored(url: str, run: dict[str, Any], **files: str) -> None:
+    for name, text in {"config.yaml": to_yaml(check_config(run)), **files}.items():
+        RemoteFolder(f"{url}/mine", QUICK).write(name.replace("__", "/"), text.encode())
+
+
+@pytest.mark.parametrize("trained", ["metrics.jsonl", "checkpoints/step-00000004/checkpoint.json"])
+def test_a_changed_config_is_found_where_the_run_can_be_seen(url: str, trained: str) -> None:
+    run = {"name": "mine", "run_root": url, "data": {"index": "/a"}}
+    changed = check_config({**run, "data": {"index": "/b"}, "train": {"learning_rate": 0.5}})
+    check_goes_on(changed)  # a new run
+    stored(url, run)
+    check_goes_on(changed)  # nothing trained yet: the config may be mended
+    stored(url, run, **{trained.replace("/", "__"): "{}"})
+    check_goes_on(check_config({**run, "data": {"index": "/b"}}))
+    was = check_config(run).train.learning_rate
+    refused = re.escape(f"train.learning_rate: 0.5 now, {was} in {url}/mine/config.yaml; go on with the old values")
+    with pytest.raises(UserError, match=f"^{refused}[^\n]*$"):
+        check_goes_on(changed)
+    stored(url, run, **{"config.yaml": "a: ["})
+    check_goes_on(changed)  # what can't be read is left to the job
+
+
+def test_a_run_that_cannot_be_seen_hinders_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    for run_root in ("s3://runs", "nosuch://x", "/not/there"):
+        check_goes_on(check_config({"name": "mine", "run_root": run_root, "data": {"index": "/a"}}))
 
 
 def test_a_thread_sends_while_the_run_goes_on_and_the_end_is_sent_too(url: str, tmp_path: Path) -> None:

@@ -13,11 +13,14 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from ray._private.label_utils import parse_node_labels_string
 
-from ssrnn_dist.config import RunConfig, check_config
+from ssrnn_dist.config import RunConfig, check_config, to_yaml
+from ssrnn_dist.config.cost import CostSection
 from ssrnn_dist.problems import UserError
+from ssrnn_dist.tracking.prices import NodeFacts, Prices
 from ssrnn_launch.targets import kuberay, schemas, written
-from tests.helpers.launching import environment, ssrnn, tiny, write_config
+from tests.helpers.launching import REPOSITORY, environment, ssrnn, tiny, write_config
 
 CRD = os.environ.get("SSRNN_RAYJOB_CRD")  # KubeRay's own, where you have it: config/crd/bases/ray.io_rayjobs.yaml
 
@@ -174,6 +177,40 @@ def test_the_head_stays_off_spot_nodes_and_workers_go_there_only_if_wished() -> 
     assert [[each["key"] for each in term] for term in terms(pod)] == [[label] for label in kuberay.SPOT_LABELS]
 
 
+TYPE_LABEL, MARKET_LABEL = "node.kubernetes.io/instance-type", "ray.io/market-type"
+
+
+def labels(**changes: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Of the head's group and of the workers'."""
+    cluster = rayjob(config(**changes))["spec"]["rayClusterSpec"]
+    return cluster["headGroupSpec"]["labels"], cluster["workerGroupSpecs"][0]["labels"]
+
+
+def test_a_price_file_finds_the_nodes_by_their_labels() -> None:
+    head, workers = labels(cluster__nodes={"spot": True, "instance_type": "p5.48xlarge"})
+    assert head == {MARKET_LABEL: "on-demand"}
+    assert workers == {TYPE_LABEL: "p5.48xlarge", MARKET_LABEL: "spot"}
+    assert price_on(workers) == price_on({}, instance_type="p5.48xlarge", market="spot") == 4.0
+    assert labels()[1] == {MARKET_LABEL: "on-demand"}
+    in_ray = ",".join(f"{key}={value}" for key, value in workers.items())  # as KubeRay gives them to `ray start`
+    assert parse_node_labels_string(in_ray) == workers
+
+
+def price_on(node: dict[str, str], **cost: str) -> float | None:
+    """What the example of a price file says of a node with these labels, and nothing of it in the config."""
+    file = str(REPOSITORY / "launch/configs/prices/example.yaml")
+    prices = Prices.of(CostSection(price_file=file, **cost))  # type: ignore[arg-type]
+    return prices.rate(NodeFacts.of(node, 8), 1).usd_per_hour
+
+
+def test_what_cost_says_of_the_nodes_has_the_first_word_and_what_is_no_label_is_left_to_it() -> None:
+    nodes = {"instance_type": "p5.48xlarge"}
+    named = {"price_file": "prices.yaml", "instance_type": "our-rack"}
+    own = labels(cost={**named, "market": "spot"}, cluster__nodes=nodes)
+    assert own == ({MARKET_LABEL: "on-demand"}, {TYPE_LABEL: "our-rack", MARKET_LABEL: "spot"})
+    assert labels(cost={**named, "instance_type": "our rack"}, cluster__nodes=nodes)[1] == {MARKET_LABEL: "on-demand"}
+
+
 def terms(pod: dict[str, Any]) -> list[list[dict[str, Any]]]:
     wanted = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     return [term["matchExpressions"] for term in wanted["nodeSelectorTerms"]]
@@ -272,5 +309,24 @@ def test_with_kubectl_the_clusters_own_crd_decides_before_anything_is_made(tmp_p
 def test_a_kubectl_without_a_cluster_is_one_line(tmp_path: Path) -> None:
     ended = written_there(tmp_path, PATH=kubectl(tmp_path, "no route to the server", code=1))
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].startswith("error: `kubectl get crd rayjobs.ray.io -o json` failed: no route")
+    *told, last = ended.stderr.splitlines()
+    assert last.startswith("error: `kubectl get crd rayjobs.ray.io -o json` failed: no route")
     assert (tmp_path / "job.yaml").exists()
+    for command in ("kubectl apply --server-side -f job.yaml", "kubectl delete -f job.yaml"):
+        assert any(line.strip().startswith(command) for line in told), ended.stderr
+
+
+def test_a_run_that_has_trained_otherwise_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    run = tiny(Path("/shared/corpus"), run_root=str(tmp_path / "runs"))
+    folder = tmp_path / "runs/tiny"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(to_yaml(check_config(run)))
+    (folder / "metrics.jsonl").write_text("")
+    for words, code in (("train.steps=31", 2), ("train.log_every_steps=3", 0)):
+        path = write_config(tmp_path, run)
+        ended = ssrnn("submit", path, "--to", "kuberay", "--dry-run", "--set", words, cwd=tmp_path)
+        assert ended.returncode == code, ended.stderr
+        refused = f"error: train.steps: 31 now, 30 in {folder}/config.yaml; go on with the old values"
+        assert ended.stderr.startswith(refused) == (code == 2)
+    again = ssrnn("submit", path, "--to", "kuberay", "--dry-run", "--set", "train.steps=31", "--fresh", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr

@@ -62,9 +62,18 @@ def test_ray_refuses_what_it_does_not_know() -> None:
 def test_only_workers_are_on_spot_and_only_if_wished(provider: machines.Provider) -> None:
     for spot in (False, True):
         kinds = made(provider, cluster__nodes={**NODES, "spot": spot})["available_node_types"]
-        assert ("spot" in str(kinds["worker"]).lower()) == spot
+        assert ("spot" in str(kinds["worker"]["node_config"]).lower()) == spot
         assert "spot" not in str(kinds["head"]).lower()
         assert kinds["head"]["resources"]["CPU"] == 0
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_nodes_carry_the_labels_that_prices_go_by(provider: machines.Provider) -> None:
+    for spot, market in ((False, "on-demand"), (True, "spot")):
+        kinds = made(provider, cluster__nodes={**NODES, "spot": spot})["available_node_types"]
+        worker, head = kinds["worker"]["labels"], kinds["head"]["labels"]
+        assert worker == {"node.kubernetes.io/instance-type": "gpu-machine", "ray.io/market-type": market}
+        assert head == {"node.kubernetes.io/instance-type": "small", "ray.io/market-type": "on-demand"}
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
