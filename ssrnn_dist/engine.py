@@ -18,6 +18,8 @@ from ssrnn_dist.feedback import Steering
 from ssrnn_dist.model.language_model import LanguageModel, State
 from ssrnn_dist.world import World
 
+REDUCE_BUCKET_NUMBERS = 500_000_000  # DeepSpeed's default
+
 
 class LossOf(nn.Module):
     """Loss as a module's forward: ZeRO 3 gathers parameters where a module is called."""
@@ -65,7 +67,7 @@ class Engine:
         self.deepspeed, *_ = _deepspeed(world).initialize(
             model=LossOf(model),
             optimizer=_adamw(model, train),
-            config=_deepspeed_config(train, scale, micro.count),
+            config=_deepspeed_config(train, scale, micro.count, _numbers_of(model)),
             dist_init_required=False,
         )
 
@@ -162,7 +164,12 @@ def _adamw(model: LanguageModel, train: TrainSection) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=train.learning_rate, betas=(train.beta1, train.beta2))
 
 
-def _deepspeed_config(train: TrainSection, scale: ScaleSection, micro_batches: int) -> dict[str, Any]:
+def _numbers_of(model: LanguageModel) -> int:
+    """Of all parameters, while they are whole: before DeepSpeed has them."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _deepspeed_config(train: TrainSection, scale: ScaleSection, micro_batches: int, numbers: int) -> dict[str, Any]:
     """The only place where DeepSpeed's keys are written."""
     return {
         "train_micro_batch_size_per_gpu": 1,  # nominal: the lanes of a micro-batch are ours to count
@@ -170,14 +177,15 @@ def _deepspeed_config(train: TrainSection, scale: ScaleSection, micro_batches: i
         "gradient_clipping": train.gradient_clip,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,  # its CPU Adam wants a compiler; torch's is as right
-        "zero_optimization": _zero_config(scale),
+        "zero_optimization": _zero_config(scale, numbers),
         "bf16": {"enabled": train.precision == "bf16", "check_grad_overflow": True},
         "steps_per_print": 2**31,
     }
 
 
-def _zero_config(scale: ScaleSection) -> dict[str, Any]:
-    zero: dict[str, Any] = {"stage": scale.zero_stage}
+def _zero_config(scale: ScaleSection, numbers: int) -> dict[str, Any]:
+    # DeepSpeed asks for the whole bucket at every stage; more than all gradients together are never in it.
+    zero: dict[str, Any] = {"stage": scale.zero_stage, "reduce_bucket_size": min(REDUCE_BUCKET_NUMBERS, numbers)}
     if scale.partition_ranks is not None:
         zero["zero_hpz_partition_size"] = scale.partition_ranks
     if scale.offload != "none":

@@ -28,7 +28,9 @@ class CostSection(Section):
 
     usd_per_worker_hour: float | None = Field(None, ge=0, description="price of one worker for one hour")
     usd_per_node_hour: float | None = Field(None, ge=0, description="or of one node, idle devices and all")
-    usd_per_device_hour: float | None = Field(None, ge=0, description="or of one GPU, idle ones of our nodes too")
+    usd_per_device_hour: float | None = Field(
+        None, ge=0, description="or of one GPU, idle ones of our nodes too; without GPUs of one worker"
+    )
     price_file: str | None = Field(
         None, description="or a YAML of prices by instance type, node label or accelerator (docs/cost.md)"
     )

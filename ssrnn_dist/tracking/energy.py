@@ -1,14 +1,14 @@
 """Energy that meters count: the GPU's own (NVML) and the processor's (RAPL). Never an estimate.
 
-Imports the standard library, and torch where it is loaded already; reads /sys and calls NVIDIA's library."""
+Imports the standard library and nvml.py, and torch where it is loaded already; reads /sys."""
 
-import ctypes
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ssrnn_dist.tracking.nvml import LIBRARY, Nvml
+
 POWERCAP = Path("/sys/class/powercap")
-NVML = "libnvidia-ml.so.1"
 JOULES_PER_MICROJOULE, JOULES_PER_MILLIJOULE = 1e-6, 1e-3
 
 
@@ -30,7 +30,7 @@ class EnergyMeter:
         share: float = 1.0,
         *,
         powercap: Path = POWERCAP,
-        library: str = NVML,
+        library: str = LIBRARY,
     ) -> "EnergyMeter | None":
         """A meter that begins at 0; None where there is nothing to read.
 
@@ -85,29 +85,17 @@ def open_packages(powercap: Path) -> list[Package]:
 
 def open_gpu(uuid: str | None, library: str) -> Callable[[], float | None] | None:
     """The energy counter of a GPU by its UUID (NVML: of Volta and newer, whole GPUs only); None where it has none."""
-    try:
-        nvml = ctypes.CDLL(library)
-        device = ctypes.c_void_p()
-        if uuid is None or nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(device)):
-            return None
-        began = _millijoules(nvml, device)
-    except (OSError, AttributeError):  # no driver, or one that is too old
+    if uuid is None or (nvml := Nvml.open(library)) is None:
         return None
-    if began is None:
+    device = nvml.handle_of(uuid)
+    if device is None or (began := nvml.millijoules(device)) is None:
         return None
 
     def read() -> float | None:
-        now = _millijoules(nvml, device)
+        now = nvml.millijoules(device)
         return None if now is None else (now - began) * JOULES_PER_MILLIJOULE
 
     return read
-
-
-def _millijoules(nvml: ctypes.CDLL, device: ctypes.c_void_p) -> int | None:
-    """Since the driver was loaded."""
-    energy = ctypes.c_ulonglong()
-    failed = nvml.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(energy))
-    return None if failed else energy.value
 
 
 def _uuid_of(device_index: int) -> str | None:

@@ -18,7 +18,7 @@ class NodeSampler:
     def __init__(self, gpus: Sequence[str] | None = None) -> None:
         """gpus: numbers or UUIDs of those in use on this node; None: what CUDA_VISIBLE_DEVICES says, or all."""
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") if gpus is None else ",".join(gpus)
-        self._nvml = _nvml()
+        self._nvml = Nvml.open()
         names = None if visible is None else [name.strip() for name in visible.split(",")]
         self._gpus = self._nvml.handles(names) if self._nvml else {}
         self._first = _counters()
@@ -52,13 +52,6 @@ def gpu_values(index: int, reading: GpuReading) -> dict[str, float]:
     if reading.power_watts is not None and reading.power_limit_watts:
         values[f"gpu_{index}_power_usage_percentage"] = 100 * reading.power_watts / reading.power_limit_watts
     return {key: value for key, value in values.items() if value is not None}
-
-
-def _nvml() -> Nvml | None:
-    try:
-        return Nvml()
-    except (OSError, AttributeError):  # no library, or one that lacks what we call
-        return None
 
 
 def _counters() -> dict[str, float]:

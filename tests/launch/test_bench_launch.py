@@ -150,7 +150,7 @@ def test_a_recovery_is_over_with_the_first_step_of_the_next_group(tmp_path: Path
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
     def found() -> dict[str, Any] | None:
-        return recovery._first_step(tmp_path, 100.0, "worker_failed")
+        return recovery._first_step(tmp_path, 100.0, 100.0, "worker_failed")
 
     write("ledger.jsonl", {"kind": "life", "time": 10.0})
     write("metrics.jsonl", {"resumed_from": 0}, {"step": 70, "time": 99.0})
@@ -169,6 +169,14 @@ def test_a_recovery_is_over_with_the_first_step_of_the_next_group(tmp_path: Path
         "steps_repeated": 20,
         "workers": 1,
     }
+    write("events.jsonl", {"time": 120.0, "kind": "resize", "fields": {"step": 80}})
+    write("ledger.jsonl", {"kind": "life", "time": 121.0})
+    write("events.jsonl", {"time": 125.0, "kind": "resumed", "fields": {"step": 81, "workers": 2}})
+    write("metrics.jsonl", {"resumed_from": 81}, {"step": 82, "time": 126.0})
+    early = recovery._first_step(tmp_path, 119.0, 123.0, "resize")  # noticed before the cluster said that it stands
+    assert early is not None
+    keys = ("noticed_seconds", "group_asked_for_seconds", "first_step_seconds")
+    assert [early[key] for key in keys] == [0.0, 1.0, 6.0]
 
 
 def test_what_is_not_allowed_is_told_in_one_line(tmp_path: Path) -> None:

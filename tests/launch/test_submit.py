@@ -182,7 +182,8 @@ def test_what_a_run_cannot_change_midway_is_refused_before_a_job_is_made(
     ended = ssrnn(*words, cwd=folder, env=head.environment())
     assert (ended.returncode, ended.stdout) == (2, "")
     stored = folder / "runs/tiny/config.yaml"
-    assert ended.stderr.startswith(f"error: train.steps: 31 now, 30 in {stored}; go on with the old values"), ended.stderr
+    told = f"error: train.steps: 31 now, 30 in {stored}; go on with the old values"
+    assert ended.stderr.startswith(told), ended.stderr
     assert [job["id"] for job in jobs(head, "list", cwd=folder)["jobs"]] == before
 
 

@@ -6,6 +6,7 @@ import os
 import secrets
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,12 +42,15 @@ class ManyNodes:
 
 @contextmanager
 def many_nodes(count: int, folder: Path) -> Iterator[ManyNodes]:
-    """A cluster of so many nodes; what it prints goes into the folder."""
+    """A cluster of so many nodes; what it prints goes into the folder. In the end none of its processes is left.
+
+    They are known by the mark in their environment, or, as Ray's agents and workers lose theirs when they set their
+    title, by the logs that they have open in Ray's own folder."""
     mark, log = secrets.token_hex(16), folder / "cluster.out"
     env = environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(16))
-    words = [sys.executable, "-m", "ssrnn_launch.bench.cluster_keeper", str(count)]
-    nowhere = folder / "nothing is kept here"
-    with guarded(mark, nowhere), log.open("wb") as errors:
+    rays = Path(tempfile.mkdtemp(prefix="ssrnn-ray-", dir="/tmp"))  # a Unix socket's path must be short
+    words = [sys.executable, "-m", "ssrnn_launch.bench.cluster_keeper", str(count), str(rays)]
+    with guarded(mark, rays), log.open("wb") as errors:
         keeper = subprocess.Popen(
             words,
             env={**env, **COMMON_ENVIRONMENT, MARK_VARIABLE: mark},
@@ -65,4 +69,4 @@ def many_nodes(count: int, folder: Path) -> Iterator[ManyNodes]:
         finally:
             keeper.kill()
             keeper.communicate()
-            end_marked(mark, nowhere, spare=frozenset({os.getpid()}))
+            end_marked(mark, rays, spare=frozenset({os.getpid()}))

@@ -1,7 +1,7 @@
 """Run by `ssrnn bench launch`: a Ray cluster of several nodes on the loopback, changed by lines on stdin.
 
-python -m ssrnn_launch.bench.cluster_keeper NODES. Lines: kill, freeze, drain (a node that holds a worker), add; each is
-answered by a line. Imports ray."""
+python -m ssrnn_launch.bench.cluster_keeper NODES FOLDER; Ray's own folder. Lines: kill, freeze, drain (a node that
+holds a worker), add; each is answered by a line. Imports ray."""
 
 import os
 import signal
@@ -22,8 +22,8 @@ PREEMPTION = 2  # autoscaler.proto's DRAIN_NODE_REASON_PREEMPTION
 class Keeper:
     """The cluster and its nodes; those that were taken away are not taken again."""
 
-    def __init__(self, nodes: int) -> None:
-        self.cluster: Any = Cluster(initialize_head=True, head_node_args=HEAD)
+    def __init__(self, nodes: int, folder: str) -> None:
+        self.cluster: Any = Cluster(initialize_head=True, head_node_args={**HEAD, "temp_dir": folder})
         self._added = 0
         self._nodes = [self._new(wait=False) for _ in range(nodes)]
         self.cluster.wait_for_nodes()
@@ -73,8 +73,8 @@ def _signal(node: Any, number: int) -> None:
             process.send_signal(number)
 
 
-def main(nodes: int) -> None:
-    keeper = Keeper(nodes)
+def main(nodes: int, folder: str) -> None:
+    keeper = Keeper(nodes, folder)
     print(keeper.cluster.address, flush=True)
     for line in sys.stdin:
         keeper.do(line.strip())
@@ -82,5 +82,5 @@ def main(nodes: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])
     os._exit(0)  # what is left is ended by pid

@@ -69,18 +69,20 @@ def _has_checkpoint(run: Path) -> bool:
 def _one(event: str, cluster: ManyNodes, run: Path, process: "subprocess.Popen[bytes]", log: Path) -> dict[str, Any]:
     """Cause it, and wait until the next group has made a step."""
     began, done = cluster.do(event)
-    since = done if event == "add" else began
+    happened = done if event == "add" else began
 
     def next_step() -> Mapping[str, Any] | None:
-        return _first_step(run, since, NOTICED_BY[event])
+        return _first_step(run, began, happened, NOTICED_BY[event])
 
     found = dict(workshop.wait_until(f"the run to go on after: {WORDS[event]}", next_step, process, log))
     return {"event": event, "what": WORDS[event], **found}
 
 
-def _first_step(run: Path, since: float, noticed_by: str) -> dict[str, Any] | None:
-    """What became of it, once a new group has made its first step; seconds from `since` on."""
-    noticed = workshop.events(run, noticed_by, since)
+def _first_step(run: Path, began: float, happened: float, noticed_by: str) -> dict[str, Any] | None:
+    """What became of what was begun then, once a new group has made its first step.
+
+    Seconds are from when it happened: a new node may be noticed before the cluster says that it stands."""
+    noticed = workshop.events(run, noticed_by, began)
     resumed = workshop.events(run, "resumed", noticed[0]["time"]) if noticed else []
     if not resumed:
         return None
@@ -89,6 +91,7 @@ def _first_step(run: Path, since: float, noticed_by: str) -> dict[str, Any] | No
     step = next((row for row in rows[lives[-1] :] if row.get("time", 0.0) >= resumed[0]["time"]), None)
     if step is None:
         return None
+    since = min(happened, noticed[0]["time"])
     asked = [row["time"] for row in read_json_lines(run / LEDGER) if row["kind"] == "life" and row["time"] >= since]
     return {
         "noticed_seconds": noticed[0]["time"] - since,

@@ -79,6 +79,8 @@ def make_plan(config: RunConfig, asked: Asked) -> Plan:
         ground, device = "calibration", found.device
     elif gpu is not None:
         source = f"{gpu.source}, as of {SHEETS_OF}; peaks, and what an H200 reached of them: rough"
+        if not (gpu.node_gigabits or asked.node_gigabits) and counts[-1] > config.cluster.nodes.workers_each:
+            source += "; no times over nodes, whose network is not known (--node-gigabits)"
         ground, device = "data sheet", gpu.name
     else:
         source = "no times: the device is not known (scale.accelerator_type, --device, or a calibration on it)"

@@ -1,12 +1,12 @@
 """What data sheets say of GPUs, for plans where none is at hand. Peaks, which no program reaches; dense, no sparsity.
 
-Written down from the makers' public data sheets on 2026-11-26; nothing here was measured by us."""
+Held against what others quote of these sheets on 2026-11-27 (docs/plan.md); nothing here was measured by us."""
 
 from dataclasses import dataclass
 
 from ssrnn_dist.problems import user_error
 
-SHEETS_OF = "2026-11-26"
+SHEETS_OF = "2026-11-27"
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,15 @@ class Gpu:
 GPUS = (
     Gpu("A100-40G", 312, 19.5, 40, 1555, 300, True, 200, 400, "NVIDIA A100 data sheet, SXM; DGX A100 data sheet"),
     Gpu("A100-80G", 312, 19.5, 80, 2039, 300, True, 200, 400, "NVIDIA A100 data sheet, SXM; DGX A100 data sheet"),
-    Gpu("H100", 989, 67, 80, 3350, 450, True, 400, 700, "NVIDIA H100 data sheet, SXM; DGX H100 data sheet"),
-    Gpu("H200", 989, 67, 141, 4800, 450, True, 400, 700, "NVIDIA H200 data sheet, SXM; DGX H200 data sheet"),
-    Gpu("B200", 2250, 75, 180, 7700, 900, True, 400, 1000, "NVIDIA HGX B200 data sheet; DGX B200 data sheet"),
+    Gpu("H100", 989, 67, 80, 3350, 450, True, 400, 700, "NVIDIA H100 data sheet, SXM; DGX H100/H200 user guide"),
+    Gpu("H200", 989, 67, 141, 4800, 450, True, 400, 700, "NVIDIA H200 data sheet, SXM; DGX H100/H200 user guide"),
+    # 180 GB at 1,000 W. NVIDIA's first brief of Blackwell has 80 TFLOP/s and 8,000 GB/s; the smaller ones are taken.
+    Gpu("B200", 2250, 75, 180, 7700, 900, True, 400, 1000, "NVIDIA HGX B200 data sheet; DGX B200 user guide"),
     Gpu("A10", 125, 31.2, 24, 600, 32, False, None, 150, "NVIDIA A10 data sheet"),
     Gpu("L4", 121, 30.3, 24, 300, 32, False, None, 72, "NVIDIA L4 data sheet"),
     Gpu("L40S", 362, 91.6, 48, 864, 32, False, None, 350, "NVIDIA L40S data sheet"),
-    Gpu("MI300X", 1307, 163.4, 192, 5300, 448, False, 400, 750, "AMD Instinct MI300X data sheet and platform brief"),
+    # Seven links to the others, of 128 GB/s in both directions together. AMD's own board brings no network.
+    Gpu("MI300X", 1307, 163.4, 192, 5300, 448, False, None, 750, "AMD Instinct MI300X data sheet"),
 )
 OTHER_NAMES = {"A100": "A100-40G", "AMD-Instinct-MI300X-OAM": "MI300X", "AMD-INSTINCT-MI300X-OAM": "MI300X"}
 

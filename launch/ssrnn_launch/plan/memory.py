@@ -5,11 +5,11 @@ Written down from the allocations of DeepSpeed 0.19.8 around our model; a test c
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from ssrnn_dist.engine import REDUCE_BUCKET_NUMBERS
 from ssrnn_dist.model.chunked_loss import LOGITS_PER_CHUNK
 from ssrnn_launch.plan.workload import Workload
 
-BUCKET_NUMBERS = 500_000_000  # DeepSpeed's reduce_bucket_size: whole on a GPU, as far as it is used on a CPU
-PREFETCH_NUMBERS = 50_000_000  # … and its stage3_prefetch_bucket_size
+PREFETCH_NUMBERS = 50_000_000  # DeepSpeed's stage3_prefetch_bucket_size: a bound, nothing is asked for
 LIVE_NUMBERS = 1_000_000_000  # … and its stage3_max_live_parameters
 PARTS = (
     "weights",
@@ -96,10 +96,9 @@ def _share(work: Workload, split: Split) -> int:
     return -(-work.parameters // split.workers)
 
 
-def bucket_bytes(work: Workload, split: Split) -> int:
-    """DeepSpeed's, in which gradients are reduced."""
-    numbers = BUCKET_NUMBERS if split.on_gpu else min(BUCKET_NUMBERS, work.parameters)
-    return numbers * work.number_bytes
+def bucket_bytes(work: Workload) -> int:
+    """DeepSpeed's, in which gradients are reduced, as the engine asks for it."""
+    return min(REDUCE_BUCKET_NUMBERS, work.parameters) * work.number_bytes
 
 
 def _lasting(work: Workload, split: Split) -> dict[str, int]:
@@ -114,7 +113,7 @@ def _lasting(work: Workload, split: Split) -> dict[str, int]:
     whole = min(split.workers, split.partition_ranks or split.workers)
     second_copy = 0 if split.partition_ranks is None else number * -(-work.parameters // whole)
     weights = number * (share + work.small_parameters) + second_copy
-    return {"weights": weights, "gradients": number * share + bucket_bytes(work, split), **dealt}
+    return {"weights": weights, "gradients": number * share + bucket_bytes(work), **dealt}
 
 
 def _checkpoint(work: Workload, split: Split) -> int:
@@ -127,13 +126,14 @@ def moments_of(work: Workload, split: Split) -> dict[str, dict[str, int]]:
     number, share, stage = work.number_bytes, _share(work, split), split.zero_stage
     tokens, head = work.micro_tokens(split.workers), number * work.head_parameters
     gathered = _gathered(work) if stage == 3 else 0
-    earlier, bucket = _accumulated(work, split), bucket_bytes(work, split) if stage < 3 else 0
+    earlier, bucket = _accumulated(work, split), bucket_bytes(work) if stage < 3 else 0
     kept = {
         "activations": tokens * (number * (work.n_layers * work.layer.kept_activations + 2 * work.layer.d_model) + 8),
         "saved_state": number * tokens * work.n_layers * work.layer.kept_state,
         "gathered_weights": gathered,
     }
-    in_loss = {**kept, "gradients": earlier + 4 * work.head_parameters, "logits": _logits(work, tokens)}
+    waiting = bucket if split.on_gpu and stage == 1 and earlier else 0  # it is kept between micro-batches
+    in_loss = {**kept, "gradients": earlier + waiting + 4 * work.head_parameters, "logits": _logits(work, tokens)}
     in_block = max(head, number * tokens * work.layer.backward)
     turning = {**kept, "gradients": earlier + head + in_block + (bucket if split.on_gpu else 0)}
     ahead = number * min(PREFETCH_NUMBERS, work.parameters - work.head_parameters) if stage == 3 else 0

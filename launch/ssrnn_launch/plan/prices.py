@@ -1,34 +1,19 @@
-"""What workers cost an hour, as the config says; null where it does not. The one place where a plan asks for prices.
+"""What a run's workers cost an hour, on nodes as the config asks for them; null where no price says it.
 
-Imports the config and the prices."""
+Imports the config, and the ledger's own prices and our nodes' labels: plan and books go by the same rules."""
 
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.tracking.prices import NodeFacts, Prices
-
-
-def usd_per_worker_hour(config: RunConfig) -> float | None:
-    """The price of one worker for one hour, on nodes that are full; None: not known."""
-    cost, nodes = config.cost, config.cluster.nodes
-    if cost.usd_per_worker_hour is not None:
-        return cost.usd_per_worker_hour
-    if cost.usd_per_device_hour is not None and config.scale.gpus_per_worker:
-        return cost.usd_per_device_hour
-    if cost.usd_per_node_hour is not None:
-        return cost.usd_per_node_hour / nodes.workers_each
-    if cost.price_file is not None:
-        devices = nodes.workers_each * config.scale.gpus_per_worker
-        instance_type = cost.instance_type or nodes.instance_type
-        node = NodeFacts(instance_type, devices=devices, accelerator=config.scale.accelerator_type)
-        return Prices.of(cost).rate(node, nodes.workers_each).usd_per_hour
-    return None
+from ssrnn_launch.targets.nodes import worker_labels
 
 
 def usd_per_hour(config: RunConfig, workers: int) -> float | None:
-    """Of all workers together. By node or device, nodes that are not full are paid whole."""
-    each = usd_per_worker_hour(config)
+    """Of all workers together; None: not known. Unless workers are paid for, nodes that are not full are paid whole.
+
+    Raises UserError where the price file is wrong."""
+    prices, places = Prices.of(config.cost), config.cluster.nodes.workers_each
+    node = NodeFacts.of(worker_labels(config), places * config.scale.gpus_per_worker, config.scale.accelerator_type)
+    each = prices.rate(node, places).usd_per_hour
     if each is None:
         return None
-    if config.cost.usd_per_worker_hour is not None:
-        return each * workers
-    places = config.cluster.nodes.workers_each
-    return each * places * -(-workers // places)
+    return each * (workers if prices.is_per_worker(node) else places * -(-workers // places))

@@ -3,13 +3,9 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ssrnn_launch.plan.memory import BUCKET_NUMBERS
-
-LEAST_VIRTUAL = 2 * BUCKET_NUMBERS  # DeepSpeed's bucket: asked for whole on a CPU, and never touched whole
-
 
 def allocations_of(run: Callable[[], object]) -> list[tuple[int, int, int]]:
-    """(nanoseconds, address, bytes: negative where it is given back) in order, without DeepSpeed's virtual bucket."""
+    """(nanoseconds, address, bytes: negative where it is given back) in order."""
     import torch
 
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
@@ -17,7 +13,7 @@ def allocations_of(run: Callable[[], object]) -> list[tuple[int, int, int]]:
     results = profile.profiler.kineto_results
     found: list[tuple[int, int, int]] = []
     _gather(results.experimental_event_tree(), found)
-    return sorted(each for each in found if abs(each[2]) < LEAST_VIRTUAL)
+    return sorted(found)
 
 
 def peak_bytes_of(run: Callable[[], object]) -> int:

@@ -5,8 +5,9 @@ As DeepSpeed 0.19.8 does it with our settings (its calls were counted). Imports 
 from dataclasses import dataclass
 from typing import Literal
 
+from ssrnn_dist.engine import REDUCE_BUCKET_NUMBERS
 from ssrnn_launch.plan.devices import Gpu
-from ssrnn_launch.plan.memory import BUCKET_NUMBERS, LIVE_NUMBERS, Split
+from ssrnn_launch.plan.memory import LIVE_NUMBERS, Split
 from ssrnn_launch.plan.workload import Workload
 
 Kind = Literal["all_reduce", "all_gather", "reduce_scatter"]
@@ -56,7 +57,7 @@ def collectives_of(work: Workload, split: Split) -> list[Collective]:
     n, number, micro = split.workers, work.number_bytes, work.micro_batches(split.workers)
     if n == 1:
         return []
-    buckets = -(-work.parameters // BUCKET_NUMBERS)
+    buckets = -(-work.parameters // REDUCE_BUCKET_NUMBERS)
     a_bucket = number * work.parameters / buckets
     small = Collective("all_reduce", SMALL_SUMS, 8, n)
     if split.zero_stage < 3:

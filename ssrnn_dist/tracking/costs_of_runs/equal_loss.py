@@ -51,8 +51,9 @@ def curve(cost: RunCost, metric: str) -> list[tuple[int, float]]:
     points = list(cost.losses(metric))
     if metric == "valid_loss":
         return points
+    losses = [value for _, value in points]
     return [
-        (step, sum(value for _, value in points[max(0, index + 1 - SMOOTHED) : index + 1]) / min(index + 1, SMOOTHED))
+        (step, sum(losses[max(0, index + 1 - SMOOTHED) : index + 1]) / min(index + 1, SMOOTHED))
         for index, (step, _) in enumerate(points)
     ]
 

@@ -1,20 +1,23 @@
 """The cost of a run from its own folder, without MLflow: ledger.jsonl and metrics.jsonl.
 
-Imports the tracking readers."""
+Imports the tracking readers and yaml."""
 
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ssrnn_dist.problems import user_error
-from ssrnn_dist.tracking.costs_of_runs.run_cost import RunCost, Spent, first_by_step, last_by_step
-from ssrnn_dist.tracking.jsonl import read_json_lines
+from ssrnn_dist.tracking.costs_of_runs.few_rows import few_ledger_rows, read_curves
+from ssrnn_dist.tracking.costs_of_runs.run_cost import RunCost, Spent
 from ssrnn_dist.tracking.ledger import LEDGER
 from ssrnn_dist.tracking.lives import Life, lives_of
-from ssrnn_dist.tracking.report.source import RunSource, read_run
 from ssrnn_dist.tracking.totals import totals_of
 
 METRICS = "metrics.jsonl"
-MOST_POINTS = 2000  # at which the growth of the cost is looked at
 
 
 def is_run_folder(word: str) -> bool:
@@ -26,51 +29,72 @@ def run_in_folder(folder: Path) -> RunCost:
     """What a run's folder says. UserError where it holds no ledger."""
     if not (folder / LEDGER).is_file():
         raise user_error(str(folder), f"no {LEDGER} in it", "a run's folder is wanted, such as runs/quickstart")
-    rows = read_json_lines(folder / LEDGER)
-    run, totals = read_run(folder), totals_of(lives_of(rows))
-    logged = [line for line in read_json_lines(folder / METRICS) if isinstance(line.get("step"), int)]
-    tracking: dict[str, Any] = run.config.get("tracking") or {}
+    rows = few_ledger_rows(folder / LEDGER)
+    totals, curves = totals_of(lives_of(rows)), read_curves(folder / METRICS)
+    train_losses, valid_losses = sorted(curves.train_losses.items()), sorted(curves.valid_losses.items())
+    config, summary = _mapping(folder / "config.yaml", yaml.safe_load), _mapping(folder / "summary.json", json.loads)
+    tracking: dict[str, Any] = config.get("tracking") or {}
     return RunCost(
-        name=run.name,
-        run_id=run.summary.get("mlflow_run_id"),
+        name=str(config.get("name") or folder.resolve().name),
+        run_id=summary.get("mlflow_run_id"),
         project=tracking.get("project") or tracking.get("experiment") or "",
-        status=_status(run),
+        status=_status(summary),
         began=totals.lives[0].time if totals.lives else 0.0,
         worker_hours=totals.worker_hours,
         cost_usd=totals.cost_usd,
         tokens=totals.tokens,
-        train_loss=run.series("train_loss").last,
-        valid_loss=run.series("valid_loss").last,
+        train_loss=train_losses[-1][1] if train_losses else None,
+        valid_loss=valid_losses[-1][1] if valid_losses else None,
         goodput=totals.goodput,
         lost_usd=totals.lost_usd,
         energy_kwh=totals.energy_kwh,
         spent=growth(rows),
-        train_losses=last_by_step(_pairs(run.rows, "train_loss")),
-        valid_losses=last_by_step(_pairs(run.rows, "valid_loss")),
-        cost_at_step=first_by_step(_pairs(logged, "cost_usd")),
+        train_losses=train_losses,
+        valid_losses=valid_losses,
+        cost_at_step=sorted(curves.cost_usd.items()),
     )
 
 
-def growth(rows: list[dict[str, Any]]) -> list[Spent]:
-    """How hours and dollars grew, from the ledger's rows: at each life's last row, and at MOST_POINTS between."""
-    beats = [index for index, row in enumerate(rows) if row.get("kind") == "beat"]
-    ends = {rows[index].get("life"): index for index in beats}
-    every = -(-len(beats) // MOST_POINTS) or 1
+def growth(rows: Sequence[dict[str, Any]]) -> list[Spent]:
+    """How hours and dollars grew, from the ledger's rows, oldest first: a beat tells all of its life until then."""
     rates = [row for row in rows if row.get("kind") == "rate"]
-    lives: dict[int, Life] = {}
-    points = []
-    for index in sorted({*beats[::every], *ends.values()}):
-        for life in lives_of([*rates, rows[index]]):  # a row tells all of its life until then
-            lives[life.number] = life
-            totals = totals_of(tuple(lives.values()))
-            points.append(Spent(rows[index]["time"], totals.worker_hours, totals.cost_usd))
-    return points
+    ended: Life | None = None
+    current: Life | None = None
+    spent = []
+    for row in rows:
+        if row.get("kind") != "beat":
+            continue
+        for life in lives_of([*rates, row]):
+            if current is not None and current.number != life.number:
+                ended = current if ended is None else together(ended, current)
+            current = life
+            totals = totals_of((life,) if ended is None else (ended, life))
+            spent.append(Spent(row["time"], totals.worker_hours, totals.cost_usd))
+    return spent
 
 
-def _pairs(rows: list[dict[str, Any]], key: str) -> list[tuple[int, float]]:
-    return [(row["step"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
+def together(one: Life, other: Life) -> Life:
+    """A life with the time of two."""
+    booked = {rate: dict(phases) for rate, phases in one.booked.items()}
+    for rate, phases in other.booked.items():
+        sums = booked.setdefault(rate, {})
+        for phase, seconds in phases.items():
+            sums[phase] = sums.get(phase, 0.0) + seconds
+    unoccupied = dict(one.unoccupied)
+    for rate, seconds in other.unoccupied.items():
+        unoccupied[rate] = unoccupied.get(rate, 0.0) + seconds
+    return replace(one, booked=booked, unoccupied=unoccupied)
 
 
-def _status(run: RunSource) -> str:
+def _mapping(path: Path, read: Callable[[str], Any]) -> dict[str, Any]:
+    """What stands in a file; nothing where it can't be read."""
+    try:
+        values = read(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _status(summary: dict[str, Any]) -> str:
     """In MLflow's words."""
-    return "running" if not run.summary else "killed" if run.summary.get("stopped") else "finished"
+    return "running" if not summary else "killed" if summary.get("stopped") else "finished"

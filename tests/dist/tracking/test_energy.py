@@ -1,13 +1,11 @@
-"""Energy from meters: RAPL's counters in a made-up /sys, NVML's through a library compiled here."""
+"""Energy from meters: RAPL's counters in a made-up /sys. NVML's are in test_nvml.py."""
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
-from ssrnn_dist.tracking.energy import EnergyMeter, open_gpu
+from ssrnn_dist.tracking.energy import EnergyMeter
 
 RANGE = 262_143_328_850  # microjoules, as processors have it
 
@@ -98,40 +96,3 @@ def test_a_real_gpu_counts(sys: Sys) -> None:
         a = a @ a / 64
     torch.cuda.synchronize()
     assert meter.joules() > 0
-
-
-# Two GPUs; the second counts a joule a call, the first has no counter (NVML_ERROR_NOT_SUPPORTED).
-FAKE_NVML = """
-#include <string.h>
-static unsigned long long energy = 1000000;
-static int first = 1, second = 2;
-int nvmlInit_v2(void) { return 0; }
-int nvmlDeviceGetHandleByUUID(const char *uuid, void **device) {
-    if (!strcmp(uuid, "GPU-aa")) { *device = &first; return 0; }
-    if (!strcmp(uuid, "GPU-bb")) { *device = &second; return 0; }
-    return 6;
-}
-int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *energy_mj) {
-    if (device != &second) return 3;
-    *energy_mj = energy;
-    energy += 1000;
-    return 0;
-}
-"""
-
-
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler")
-def test_nvml_is_called_as_it_wants_to_be(tmp_path: Path) -> None:
-    (tmp_path / "nvml.c").write_text(FAKE_NVML)
-    library = tmp_path / "libnvidia-ml.so.1"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(tmp_path / "nvml.c")], check=True)
-    counter = open_gpu("GPU-bb", str(library))
-    assert counter is not None
-    assert [counter() for _ in range(3)] == pytest.approx([1.0, 2.0, 3.0])
-    for uuid in ("GPU-aa", "GPU-cc", None):
-        assert open_gpu(uuid, str(library)) is None
-    assert open_gpu("GPU-bb", str(tmp_path / "no.so")) is None
-    (tmp_path / "old.c").write_text("int nvmlInit_v2(void) { return 0; }")
-    old = tmp_path / "old.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(old), str(tmp_path / "old.c")], check=True)
-    assert open_gpu("GPU-bb", str(old)) is None

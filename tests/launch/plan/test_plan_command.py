@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ssrnn_dist.config import load_config
+from ssrnn_dist.config import check_config, load_config
 from ssrnn_launch.cli.main import main
 from ssrnn_launch.plan.build import Asked, make_plan
 from ssrnn_launch.plan.check import check
@@ -120,3 +120,14 @@ def test_a_calibration_forecasts_what_then_happens(corpus: Path, tmp_path: Path,
     checked = check(made, 2)
     assert checked.memory_error == pytest.approx(0, abs=0.1)
     assert checked.step_seconds > 0
+
+
+def test_times_that_want_a_network_say_so() -> None:
+    values = {"name": "plan", "data": {"index": "nowhere"}, "cluster": {"nodes": {"workers_each": 4}}}
+    config = check_config({**values, "scale": {"workers": 4, "gpus_per_worker": 1}})
+    found = make_plan(config, Asked(device="L4", vocab_size=512))
+    assert "--node-gigabits" in found.source
+    assert [each.workers for each in found.found.choices if each.step_seconds is None] == [8, 16]
+    known = make_plan(config, Asked(device="L4", vocab_size=512, node_gigabits=100))
+    assert "--node-gigabits" not in known.source
+    assert None not in [each.step_seconds for each in known.found.choices]

@@ -15,7 +15,6 @@ from ssrnn_launch.plan.computing import Computing, computing_by_calibration, com
 from ssrnn_launch.plan.devices import GPUS, gpu_named
 from ssrnn_launch.plan.forecast import Forecast, Ground, forecast
 from ssrnn_launch.plan.memory import Base, Split
-from ssrnn_launch.plan.prices import usd_per_hour, usd_per_worker_hour
 from ssrnn_launch.plan.splits import Room, counts_of
 from ssrnn_launch.plan.traffic import (
     Collective,
@@ -165,23 +164,6 @@ def test_too_little_memory_names_what_would_fit() -> None:
     found = forecast_of(config, lambda n: 1 / n, Room(12e9, None))
     (choice,) = [each for each in found.choices if each.workers == 64]
     assert "12.0 GB are there; scale.zero_stage 2 or train.micro_batch_lanes 2 would fit" in (choice.impossible or "")
-
-
-@pytest.mark.parametrize(
-    ("cost", "gpus", "each", "of_nine"),
-    [
-        ({}, 0, None, None),
-        ({"usd_per_worker_hour": 2.0}, 0, 2.0, 18.0),
-        ({"usd_per_device_hour": 2.0}, 1, 2.0, 24.0),
-        ({"usd_per_device_hour": 2.0}, 0, None, None),
-        ({"usd_per_node_hour": 8.0}, 0, 2.0, 24.0),
-    ],
-)
-def test_prices(cost: dict[str, float], gpus: int, each: float | None, of_nine: float | None) -> None:
-    """Nodes of four: the third is paid whole."""
-    config = config_of(cost=cost, scale={"gpus_per_worker": gpus}, cluster={"nodes": {"workers_each": 4}})
-    assert usd_per_worker_hour(config) == each
-    assert usd_per_hour(config, 9) == of_nine
 
 
 def timing_of(workers: int, lanes: int, seconds: float, update: float = 0.0) -> Timing:

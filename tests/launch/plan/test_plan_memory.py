@@ -1,6 +1,7 @@
 """The plan's memory beside torch's own allocations in real training steps, by ZeRO stage, type, cell and rule."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ BY_STAGE = [
 ]
 BY_SHAPE = [
     case_of(1, LONG, LONG_BATCH),
-    case_of(2, LONG, LONG_BATCH, train={"micro_batch_lanes": 8}),
+    *(case_of(stage, LONG, LONG_BATCH, train={"micro_batch_lanes": 8}) for stage in (1, 2)),
     case_of(1, LONG, LONG_BATCH, model={"cell": "lstm"}),
     case_of(1, LONG, LONG_BATCH, model={"cell": "lstm", "output": "hc"}),
     case_of(1, LONG, LONG_BATCH, model={"cell": "elman", "mlp_ratio": 1.0}),
@@ -61,14 +62,9 @@ def test_what_comes_and_goes_within_a_step_is_as_planned(workers: int, cases: li
     (first, *_) = run_ranks(workers, SCRIPT, *map(json.dumps, cases))
     peaks = json.loads(first.strip().splitlines()[-1])["peaks"]
     for case, peak in zip(cases, peaks, strict=True):
-        assert passing_in(work_of(case), Split(workers, case["stage"])) == pytest.approx(peak, rel=0.1), case
-
-
-def passing_in(work: Workload, split: Split) -> int:
-    """The most at any moment, counted as torch does here: without the bucket, which a CPU never touches whole."""
-    bucket = bucket_bytes(work, split) if split.zero_stage < 3 else 0
-    totals = {name: sum(parts.values()) for name, parts in moments_of(work, split).items()}
-    return max(total - bucket * (name == "backward ends") for name, total in totals.items())
+        moments = moments_of(work_of(case), Split(workers, case["stage"], on_gpu=True)).values()
+        planned = max(sum(parts.values()) for parts in moments)
+        assert planned == pytest.approx(peak, rel=0.1), case
 
 
 def test_what_lasts_is_dealt_by_the_stage() -> None:
@@ -96,12 +92,17 @@ def test_what_is_offloaded_lies_with_the_host() -> None:
 
 
 def test_a_gpu_holds_the_whole_bucket_and_parts_add_up() -> None:
-    work = work_of(case_of(1, WIDE, WIDE_BATCH))
-    on_gpu = memory_of(work, Split(2, 1, on_gpu=True), Base(framework_bytes=7))
-    assert on_gpu.total > 4 * 500_000_000
-    assert on_gpu.total == sum(on_gpu.parts.values())
-    assert set(on_gpu.parts) == set(PARTS)
-    assert on_gpu.parts["framework"] == 7
+    """A CPU touches of it what is filled: of several micro-batches, nothing before the last."""
+    work = work_of(case_of(1, LONG, LONG_BATCH, train={"micro_batch_lanes": 8}))
+    assert bucket_bytes(work) == 4 * work.parameters
+    assert bucket_bytes(replace(work, parameters=10**9)) == 4 * 500_000_000
+    on_gpu, on_cpu = (moments_of(work, Split(2, 1, on_gpu=each)) for each in (True, False))
+    for moment, more in (("loss", bucket_bytes(work)), ("backward begins", bucket_bytes(work)), ("backward ends", 0)):
+        assert on_gpu[moment]["gradients"] == on_cpu[moment]["gradients"] + more
+    fullest = memory_of(work, Split(2, 1, on_gpu=True), Base(framework_bytes=7))
+    assert fullest.total == sum(fullest.parts.values())
+    assert set(fullest.parts) == set(PARTS)
+    assert fullest.parts["framework"] == 7
 
 
 @given(workers=st.integers(1, 16), stage=st.sampled_from([1, 2, 3]), micro=st.sampled_from([None, 1, 3, 16]))
