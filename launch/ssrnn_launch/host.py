@@ -46,8 +46,8 @@ def run_on_ray(config: RunConfig, shape: WorkerShape, view: View, stop: StopSign
             supervisor.close()
     except StoppedWaiting:
         books.fail("KILLED")
-        told = "stopped while no workers trained; the same command goes on"
-        raise Stopped(told, stop.number or signal.SIGINT) from None
+        told = f"{supervisor.stop_why} while no workers trained; the same command goes on"
+        raise Stopped(told, stop.number or signal.SIGTERM) from None
     except Stopped as stopped:
         books.fail("KILLED", at_once=stopped.at_once)
         raise

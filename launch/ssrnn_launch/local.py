@@ -2,11 +2,10 @@
 
 Imports ray inside, after everything that can be wrong with the input was checked."""
 
-import fcntl
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.config.sections import BuildSection
 from ssrnn_dist.problems import user_error
+from ssrnn_dist.run_lock import check_unlocked, run_lock
 from ssrnn_dist.runs import prepare_run, run_state
 from ssrnn_dist.storage.mirror import mirror_of
 from ssrnn_dist.tracking.prices import Prices
@@ -81,6 +81,7 @@ def train_locally(config: RunConfig, *, fresh: bool = False) -> TrainResult:
     Prices.of(config.cost)  # says what is wrong with the price file
     if fresh:
         config = prepare_run(config, fresh=True)
+    check_unlocked(config.folder)  # before anything in it is touched
     mirror = mirror_of(config, lambda message: output.note(f"warning: {message}"))
     config = prepare_run(config)
     state = run_state(config)
@@ -149,15 +150,3 @@ def _check_gpus(config: RunConfig) -> None:
     if wanted > found:
         came = f"{wanted} GPUs for {fewest} workers, this machine has {found}"
         raise user_error("scale.gpus_per_worker", came, "fewer workers, gpus_per_worker: 0, or `ssrnn submit`")
-
-
-@contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
-    """One command a run; the lock ends with its process, however that ends."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            allowed = "wait for it, stop it, or start another run with another name"
-            raise user_error(str(folder), "another command trains this run now", allowed) from None
-        yield

@@ -4,6 +4,7 @@ Sets the environment before ray is imported; imports ray inside."""
 
 import contextlib
 import fcntl
+import functools
 import logging
 import os
 import secrets
@@ -72,7 +73,8 @@ def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator
     orderly = True
     with _own_folder() as folder, guarded(mark, folder), last_resort(lambda: _leave(mark, folder), 0.0) as patience:
         try:
-            _start(ray, cpus, folder)  # nothing to save yet: a signal ends it at once, whatever Ray is doing
+            with _in_sessions_of_their_own():
+                _start(ray, cpus, folder)  # nothing to save yet: a signal ends it at once, whatever Ray is doing
             patience.seconds = LAST_RESORT_SECONDS
             yield _watch_over_ray()
         except Stopped as stopped:
@@ -86,6 +88,21 @@ def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator
             raise LaunchFailed(f"Ray failed: {' '.join(str(error).split())[:200]}", str(logs / "ray")) from error
         finally:
             _end(ray.shutdown if orderly else None, mark, folder)
+
+
+@contextmanager
+def _in_sessions_of_their_own() -> Iterator[None]:
+    """Ray's processes that are started here hear no signal to our process group: `timeout`, scancel, a closed terminal.
+
+    They are wanted until all is saved. Ray has no setting for it; the guard ends them, too, if we are killed."""
+    from ray._private import services
+
+    popen = services.ConsolePopen
+    services.ConsolePopen = functools.partial(popen, start_new_session=True)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = popen
 
 
 def _start(ray: Any, cpus: int, folder: Path) -> None:

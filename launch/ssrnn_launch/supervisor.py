@@ -115,7 +115,7 @@ class Supervisor:
 
     def _live(self, number: int, seats: list[placing.Seat]) -> Life:
         """A group from its start to its release."""
-        ray.get(self._board.clear.remote())
+        self._board = _cleared(self._board)
         group = Group(self.config, self._shape, seats, self._board, number)
         life = self.life = Life(group, Vitals([each.name for each in group.members], time.monotonic()))
         for member in group.members:
@@ -158,14 +158,17 @@ class Supervisor:
             self._take(life)
         if self._books.tick():
             self.want_stop("cost.budget_usd is used up")
-        if self._stop_wanted and life is not None:
+        if self._stop_wanted:
+            if life is None or life.began_at is None:
+                raise StoppedWaiting
             self._ask_to_stop(life, "stop")
-        if life is None and self._stop_wanted:
-            raise StoppedWaiting
 
     def _take(self, life: Life) -> None:
         """Bring what the board was told to the books and to the person."""
         news = _take_news(self._board)
+        if news is None:
+            life.failure = life.failure or Failure("the process that workers report to ended", life.vitals.step)
+            return
         life.vitals.take(news, time.monotonic())
         for pulse in news.pulses:
             self._books.ledger.pulse(pulse.worker, pulse.phase, pulse.seconds, pulse.joules)
@@ -181,6 +184,7 @@ class Supervisor:
     def _post(self, life: Life, kind: str, fields: dict[str, Any]) -> None:
         if kind == "begin":
             life.began_at = time.monotonic()
+            life.vitals.from_step = fields["step"]
             self._books.begin(**fields)
         elif kind == "metrics":
             metrics = self._books.report(StepMetrics(**fields))
@@ -213,7 +217,7 @@ class Supervisor:
         until = time.monotonic() + STACK_SECONDS
         while len(life.vitals.stacks()) < life.size and time.monotonic() < until:
             time.sleep(TICK_SECONDS)
-            life.vitals.take(_take_news(self._board), time.monotonic())
+            life.vitals.take(_take_news(self._board) or News(), time.monotonic())
         for rank, stack in sorted(life.vitals.stacks().items()):
             self._tell("stalled", {"rank": rank, "at": place_in(stack), "stack": stack})
         seconds = self.config.scale.stall_seconds or 0.0
@@ -269,7 +273,7 @@ class Supervisor:
 
 
 class StoppedWaiting(Exception):
-    """The run was told to stop while no group was there that could save anything."""
+    """The run was to stop while no group was there that could save anything."""
 
 
 def _start_board() -> Any:
@@ -278,11 +282,23 @@ def _start_board() -> Any:
     return ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
 
 
-def _take_news(board: Any) -> News:
+def _cleared(board: Any) -> Any:
+    """The board, made ready for a new group; another one where its process has ended."""
+    try:
+        ray.get(board.clear.remote())
+    except ray.exceptions.RayActorError:
+        return _start_board()
+    return board
+
+
+def _take_news(board: Any) -> News | None:
+    """None: there is no board any more."""
     try:
         return ray.get(board.take.remote(), timeout=5)
+    except ray.exceptions.RayActorError:
+        return None
     except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
-        return News()  # no board, no news; whether the workers ended is asked of Ray itself
+        return News()  # whether the workers ended is asked of Ray itself
 
 
 def _failure(user_is_at_fault: bool, lines: list[str], logs: str) -> UserError | LaunchFailed:

@@ -14,6 +14,7 @@ class Vitals:
 
     names: Sequence[str]
     began: float
+    from_step: int = 0  # the step that the group went on from
     heard: dict[str, float] = field(default_factory=dict)
     moved: dict[str, float] = field(default_factory=dict)
     last: dict[str, Pulse] = field(default_factory=dict)
@@ -31,7 +32,7 @@ class Vitals:
     @property
     def step(self) -> int:
         """The furthest step that any worker has told of."""
-        return max((pulse.step for pulse in self.last.values()), default=0)
+        return max((pulse.step for pulse in self.last.values()), default=self.from_step)
 
     def silent(self, now: float, seconds: float) -> list[int]:
         """Ranks not heard of for longer than that; who never was has the time that starting may take."""

@@ -41,9 +41,9 @@ class Running:
     def text(self) -> str:
         return self.output.read_text(encoding="utf-8", errors="replace")
 
-    def wait_for(self, words: str, seconds: float = START_SECONDS) -> None:
+    def wait_for(self, words: str, seconds: float = START_SECONDS, *, times: int = 1) -> None:
         until = time.monotonic() + seconds
-        while words not in self.text():
+        while self.text().count(words) < times:
             assert self.process.poll() is None, f"ended before {words!r}:\n{self.text()}"
             assert time.monotonic() < until, f"no {words!r} within {seconds} s:\n{self.text()}"
             time.sleep(0.1)

@@ -15,10 +15,12 @@ import pytest
 from ssrnn_data.errors import DataError
 from ssrnn_dist.config import RunConfig, check_config
 from ssrnn_dist.problems import RunFailed, UserError, user_error
+from ssrnn_dist.run_lock import check_unlocked, is_locked, run_lock
+from ssrnn_dist.runs import prepare_run
 from ssrnn_launch.cli.errors import explain
 from ssrnn_launch.cli.generate import read_prompt
 from ssrnn_launch.guard import MARK_VARIABLE, end_marked, guarded, marked_processes
-from ssrnn_launch.local import absolute_paths, run_lock
+from ssrnn_launch.local import absolute_paths, train_locally
 from ssrnn_launch.machine import available_cores, local_share, quickstart_workers
 from ssrnn_launch.problems import LaunchFailed, Stopped, user_error_of
 from ssrnn_launch.quickstart import quickstart_config
@@ -136,10 +138,23 @@ def test_a_mixtures_folders_are_made_absolute_and_urls_stay() -> None:
 
 
 def test_only_one_command_trains_a_run(tmp_path: Path) -> None:
-    with run_lock(tmp_path), pytest.raises(UserError, match="another command trains this run now"), run_lock(tmp_path):
-        pass
+    assert not is_locked(tmp_path)
+    for second in (lambda: run_lock(tmp_path).__enter__(), lambda: check_unlocked(tmp_path)):
+        with run_lock(tmp_path), pytest.raises(UserError, match="another command trains this run now"):
+            second()
+    assert not is_locked(tmp_path)
     with run_lock(tmp_path):
-        pass
+        assert is_locked(tmp_path)
+
+
+def test_a_second_command_touches_nothing_of_the_first_ones_run(tmp_path: Path) -> None:
+    config = check_config({"name": "a", "data": {"index": "nowhere"}, "run_root": str(tmp_path)})
+    folder = prepare_run(config).folder
+    before = (folder / "config.yaml").read_text()
+    changed = config.model_copy(update={"scale": config.scale.model_copy(update={"max_restarts": 7})})
+    with run_lock(folder), pytest.raises(UserError, match="another command trains this run now"):
+        train_locally(changed)
+    assert (folder / "config.yaml").read_text() == before
 
 
 def test_the_first_signal_asks_and_the_second_insists() -> None:

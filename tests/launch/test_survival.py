@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.launching import Running, ssrnn, still_alive, tiny, write_config
+from tests.helpers.launching import Running, ssrnn, still_alive, tiny, title, write_config
 
 ENDLESS: dict[str, Any] = {"train__steps": 1_000_000, "train__log_every_steps": 50, "checkpoint__every_steps": 50}
 
@@ -47,6 +47,10 @@ def test_a_notice_saves_and_ends_and_a_frozen_worker_is_replaced(
     notice.unlink()
     again = start("train", config, cwd=tmp_path)
     again.wait_for("resumed")
+    (board,) = (each for each in again.tree() if "Board." in title(each) or title(each) == "ray::Board")
+    board.kill()
+    again.wait_for("the process that workers report to ended")
+    again.wait_for("resumed", times=2)
     again.workers()[0].send_signal(signal.SIGTERM)
     ends_resumable(again, folder, "SIGTERM")
 
