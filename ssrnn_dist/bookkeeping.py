@@ -32,7 +32,7 @@ class Books:
         self.config, self._say = config, tell
         self.ledger = Ledger(config.folder / LEDGER, command_age_seconds=process_age_seconds())
         earlier = self.ledger.totals()
-        check_budget(config.cost.budget_usd, earlier.cost_usd)
+        check_budget(config.cost.budget_usd, earlier)
         self.reached_step = earlier.reached_step
         self.tracker = Tracker(config, run_folder=config.folder, tell=tell)
         self._overview = OverviewKeeper(config.folder, self.tracker.artifact, self._warn)

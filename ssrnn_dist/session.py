@@ -40,7 +40,12 @@ class Session:
         vocab_size = self.corpora[0].index.vocab_size
         model = ModelConfig(**config.model.model_dump(), vocab_size=vocab_size, feedback=config.feedback)
         _check_fits(model, psutil.virtual_memory().total)
-        checkpoint = newest_checkpoint(config.folder / "checkpoints", world, config.remote_folder)
+        checkpoint = newest_checkpoint(
+            config.folder / "checkpoints",
+            world,
+            config.remote_folder,
+            warn=lambda message: hooks.event("warning", message=message),
+        )
         _check_same_model(checkpoint, model)
         position = checkpoint.about["position"] if checkpoint else None
         self.stream = open_stream(config, self.corpora, rank=world.rank, world_size=world.size, position=position)

@@ -4,7 +4,7 @@ Imports the store's client only."""
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,18 @@ def why_torn_there(listed: Mapping[str, int], manifest: Any) -> str | None:
     return None
 
 
-def newest_at(remote: RemoteFolder) -> int:
-    """The step of the newest whole checkpoint below a URL, -1 where there is none; torn ones are warned of.
+def warn_here(message: str) -> None:
+    """Warn in this process, where nobody else is to hear of it."""
+    warnings.warn(message, stacklevel=3)
+
+
+def is_skipped(shown: str, torn: str) -> str:
+    """What is told of a checkpoint that is not whole."""
+    return f"checkpoint {shown} is torn ({torn}) and is skipped"
+
+
+def newest_at(remote: RemoteFolder, warn: Callable[[str], None] = warn_here) -> int:
+    """The step of the newest whole checkpoint below a URL, -1 where there is none; warn hears of torn ones.
 
     Hashes are compared when a file is fetched. Without checkpoint.json there is none: its upload was cut."""
     steps = by_step(remote.sizes())
@@ -76,5 +86,5 @@ def newest_at(remote: RemoteFolder) -> int:
         torn = why_torn_there(steps[step], manifest)
         if torn is None:
             return step
-        warnings.warn(f"checkpoint {where.shown} is torn ({torn}) and is skipped", stacklevel=2)
+        warn(is_skipped(where.shown, torn))
     return -1

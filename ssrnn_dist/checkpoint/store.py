@@ -4,8 +4,7 @@ Without that it is torn. No pickles. writer.py writes them; fetch.py brings file
 
 import hashlib
 import json
-import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -17,7 +16,16 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ssrnn_dist.checkpoint.fetch import fetched
-from ssrnn_dist.checkpoint.names import MANIFEST, TOKENIZER, VERSION, newest_at, step_folder, step_of
+from ssrnn_dist.checkpoint.names import (
+    MANIFEST,
+    TOKENIZER,
+    VERSION,
+    is_skipped,
+    newest_at,
+    step_folder,
+    step_of,
+    warn_here,
+)
 from ssrnn_dist.checkpoint.slices import Slice, copies_for, parse_key
 from ssrnn_dist.problems import user_error
 from ssrnn_dist.storage.remote import RemoteFolder
@@ -26,17 +34,24 @@ from ssrnn_dist.world import World, attempt
 __all__ = ["MANIFEST", "TOKENIZER", "Checkpoint", "lane_states", "newest_checkpoint", "step_folder", "why_torn"]
 
 
-def newest_checkpoint(root: Path, world: World, remote_folder: str | None = None) -> "Checkpoint | None":
-    """The newest whole checkpoint of a run, the same on every rank; torn ones are skipped with a warning.
+def newest_checkpoint(
+    root: Path, world: World, remote_folder: str | None = None, warn: Callable[[str], None] = warn_here
+) -> "Checkpoint | None":
+    """The newest whole checkpoint of a run, the same on every rank; None where none was ever finished.
 
     root: the run's checkpoints/.  remote_folder: the URL of the run's folder where it has one; then what stands there
-    counts, and root is this node's copy.  Rank 0 alone looks; DataError where the store cannot be read."""
+    counts, and root is this node's copy.  warn: hears on rank 0, which alone looks, of each that is damaged.
+    UserError where all are; DataError where the store cannot be read."""
     remote = RemoteFolder(remote_folder).below("checkpoints") if remote_folder else None
     found = [-1]
 
     def look() -> None:
         if world.is_first:
-            found[0] = newest_at(remote) if remote else _newest_whole_step(root)
+            damaged: list[str] = []
+            found[0] = newest_at(remote, damaged.append) if remote else _newest_whole_step(root, damaged.append)
+            for each in damaged:
+                warn(each)
+            _check_some_whole(remote.shown if remote else str(root), found[0], len(damaged))
 
     world.all_well(attempt(look), "looking for the newest checkpoint")
     step = world.first_says(found[0])
@@ -46,12 +61,22 @@ def newest_checkpoint(root: Path, world: World, remote_folder: str | None = None
     return Checkpoint(folder, remote.below(folder.name) if remote else None)
 
 
-def _newest_whole_step(root: Path) -> int:
+def _check_some_whole(where: str, step: int, damaged: int) -> None:
+    """To begin anew would write over what the user may still save."""
+    if step < 0 and damaged:
+        allowed = "a copy of one of them from elsewhere (checkpoint.uri?), or --fresh, which starts over beside it"
+        raise user_error(where, f"{damaged} finished checkpoints, none of them whole any more", allowed)
+
+
+def _newest_whole_step(root: Path, warn: Callable[[str], None]) -> int:
+    """-1: there is none. What was never finished is passed over without a word."""
     for folder in sorted(root.glob("step-*"), reverse=True):
+        if not (folder / MANIFEST).exists():
+            continue
         torn = why_torn(folder)
         if torn is None:
             return step_of(folder.name)
-        warnings.warn(f"checkpoint {folder} is torn ({torn}) and is skipped", stacklevel=2)
+        warn(is_skipped(str(folder), torn))
     return -1
 
 

@@ -1,9 +1,11 @@
 """When a run's money is used up: early enough to save a checkpoint before the budget is passed. Decisions only.
 
-Imports the words of the console and of errors only."""
+Imports the words of the console and of errors, and the ledger's sums."""
 
 from ssrnn_dist.console import dollars
 from ssrnn_dist.problems import user_error
+from ssrnn_dist.tracking.phases import START_UP
+from ssrnn_dist.tracking.totals import Totals
 
 WARN_FRACTION = 0.8
 WIND_UP_SECONDS = 5.0  # from the last checkpoint until all workers are released, with the time to tell them
@@ -23,10 +25,14 @@ def is_used_up(budget_usd: float, cost_usd: float, usd_per_second: float, second
     return cost_usd + usd_per_second * seconds_to_stop >= budget_usd
 
 
-def check_budget(budget_usd: float | None, cost_usd: float | None) -> None:
-    """UserError where earlier commands have spent the budget: a start alone would pass it."""
-    if budget_usd is not None and cost_usd is not None and cost_usd >= budget_usd:
-        came = f"{dollars(cost_usd)} of {dollars(budget_usd)} are spent"
+def check_budget(budget_usd: float | None, earlier: Totals) -> None:
+    """UserError where earlier commands have spent the budget, or another start, dear as the last one, would pass it."""
+    spent_usd = earlier.cost_usd
+    if budget_usd is None or spent_usd is None or not earlier.lives:
+        return
+    start_usd = (earlier.lives[-1].usd_by_phase() or {}).get(START_UP, 0.0)
+    if spent_usd + start_usd >= budget_usd:
+        came = f"{dollars(spent_usd)} of {dollars(budget_usd)} are spent, and the last start took {dollars(start_usd)}"
         raise user_error("cost.budget_usd", came, "a larger budget goes on from the newest checkpoint")
 
 

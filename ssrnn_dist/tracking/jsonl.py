@@ -23,9 +23,12 @@ class JsonLines:
             self._file.write("\n")
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row. Raises OSError on a full disk; what stands stays readable."""
-        self._file.write(json.dumps(_encoded(row), ensure_ascii=False, allow_nan=False) + "\n")
-        self._file.flush()
+        """Write one row. Raises OSError, with the file's name, on a full disk; what stands stays readable."""
+        try:
+            self._file.write(json.dumps(_encoded(row), ensure_ascii=False, allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._file.name) from error
 
     def close(self) -> None:
         self._file.close()

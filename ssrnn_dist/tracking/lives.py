@@ -3,12 +3,14 @@
 Imports the standard library and phases only; ledger.py writes the rows, totals.py sums the lives."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ssrnn_dist.tracking.phases import IDLE, PHASES, TRAINING
 
 SECONDS_PER_HOUR = 3600.0
+ODD = (KeyError, TypeError, ValueError, AttributeError)  # what a row of another shape raises
 
 
 @dataclass(frozen=True)
@@ -83,38 +85,60 @@ class Life:
 
 def rates_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Rate]:
     """The rates that the rows name, by their number in the file, as text."""
-    return {str(row["rate"]): Rate(row["name"], row["usd_per_hour"]) for row in rows if row.get("kind") == "rate"}
+    rates = {}
+    for row in rows:
+        if row.get("kind") == "rate":
+            with suppress(*ODD):
+                usd = row["usd_per_hour"]
+                rates[str(int(row["rate"]))] = Rate(str(row["name"]), None if usd is None else float(usd))
+    return rates
 
 
 def lives_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Life, ...]:
-    """The lives that the rows tell of; a life's newest beat counts, and steps and tokens never shrink."""
+    """The lives that the rows tell of; a life's newest beat counts, and steps and tokens never shrink.
+
+    A row that is whole but of another shape is left out, as a torn one is."""
     rows = list(rows)
     rates, lives = rates_of(rows), dict[int, Life]()
     for row in rows:
-        kind, number = row.get("kind"), row.get("life")
-        if kind == "life":
-            lives[row["life"]] = Life(row["life"], row["why"], row["time"], ended=row["time"])
-        elif kind == "begin" and number in lives:
-            begun = {"workers": row["workers"], "from_step": row["from_step"], "tokens": row["tokens"]}
-            lives[number] = replace(lives[number], **begun, step=max(lives[number].step, row["from_step"]))
-        elif kind == "beat" and number is not None:
-            life = lives.get(number) or Life(number, "resumed", row["time"])  # its own row was torn: time still counts
-            lives[number] = _after_beat(life, row, rates)
-        elif kind in ("start", "beat"):
-            _take_row_of_0_1_0(lives, row)
+        with suppress(*ODD):
+            _take_row(lives, row, rates)
     return tuple(lives.values())
 
 
+def _take_row(lives: dict[int, Life], row: Mapping[str, Any], rates: Mapping[str, Rate]) -> None:
+    kind, number = row.get("kind"), row.get("life")
+    if kind == "life":
+        lives[int(row["life"])] = Life(int(row["life"]), str(row["why"]), float(row["time"]), ended=float(row["time"]))
+    elif kind == "begin" and number in lives:
+        workers, from_step, tokens = (int(row[name]) for name in ("workers", "from_step", "tokens"))
+        step = max(lives[number].step, from_step)
+        lives[number] = replace(lives[number], workers=workers, from_step=from_step, tokens=tokens, step=step)
+    elif kind == "beat" and number is not None:
+        number = int(number)
+        life = lives.get(number) or Life(number, "resumed", float(row["time"]))  # its own row was torn: time counts
+        lives[number] = _after_beat(life, row, rates)
+    elif kind in ("start", "beat"):
+        _take_row_of_0_1_0(lives, row)
+
+
 def _after_beat(life: Life, row: Mapping[str, Any], rates: Mapping[str, Rate]) -> Life:
+    joules = row["joules"]
     return replace(
         life,
-        step=max(life.step, row["step"]),
-        tokens=max(life.tokens, row["tokens"]),
-        booked={_rate(rates, each): phases for each, phases in row["booked"].items()},
-        unoccupied={_rate(rates, each): seconds for each, seconds in row["unoccupied"].items()},
-        joules=row["joules"],
-        ended=row["time"],
+        step=max(life.step, int(row["step"])),
+        tokens=max(life.tokens, int(row["tokens"])),
+        booked={_rate(rates, each): _phases(phases) for each, phases in row["booked"].items()},
+        unoccupied={_rate(rates, each): float(seconds) for each, seconds in row["unoccupied"].items()},
+        joules=None if joules is None else float(joules),
+        ended=float(row["time"]),
     )
+
+
+def _phases(row: Mapping[str, Any]) -> dict[str, float]:
+    if unknown := row.keys() - set(PHASES):
+        raise ValueError(f"no phases: {unknown}")
+    return {phase: float(seconds) for phase, seconds in row.items()}
 
 
 def _rate(rates: Mapping[str, Rate], number: str) -> Rate:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ssrnn_dist.config.cost import CostSection
 from ssrnn_dist.problems import UserError
 from ssrnn_dist.tracking.lives import Rate
-from ssrnn_dist.tracking.price_file import Market, PriceFile, read_price_file
+from ssrnn_dist.tracking.price_file import Market, PriceEntry, PriceFile, read_price_file
 
 INSTANCE_TYPE_LABELS = ("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type", "instance-type")
 ACCELERATOR_LABEL = "ray.io/accelerator-type"  # Ray sets it on nodes with an accelerator
@@ -36,12 +36,22 @@ class NodeFacts:
         return cls(instance_type, labels, devices, accelerator or labels.get(ACCELERATOR_LABEL) or None)
 
 
+@dataclass(frozen=True)
+class _Priced:
+    """An entry that prices a node. date: of the file."""
+
+    entry: PriceEntry
+    usd_per_hour: float
+    date: datetime.date
+
+
 class Prices:
     """The prices of a run, as the config gives them."""
 
     def __init__(self, cost: CostSection, warn: Warn, today: Callable[[], datetime.date]) -> None:
         self._cost, self._warn, self._today = cost, warn, today
         self._told: set[str] = set()
+        self._known: dict[object, _Priced] = {}  # how each kind of node was priced last
         self._file: PriceFile | None = None
         self._read: object = None  # the price file as it was read last: its time and size
         if cost.price_file is not None:
@@ -77,25 +87,41 @@ class Prices:
         """Is it workers that are paid for on this node, so that a place without one costs nothing?"""
         if self._file is None:
             return self._cost.usd_per_worker_hour is not None
-        entry = self._file.entry(self._instance_type(node), node.labels, node.accelerator)
-        return entry is not None and entry.per == "worker"
+        priced = self._priced(self._file, node)
+        return priced is not None and priced.entry.per == "worker"
 
     def _instance_type(self, node: NodeFacts) -> str | None:
         return node.instance_type or self._cost.instance_type
 
-    def _of_file(self, prices: PriceFile, node: NodeFacts, places: int) -> Rate:
-        instance_type = self._instance_type(node)
-        market = MARKETS.get(node.labels.get(MARKET_LABEL, ""), self._cost.market)
+    def _market(self, node: NodeFacts) -> Market:
+        return MARKETS.get(node.labels.get(MARKET_LABEL, ""), self._cost.market)
+
+    def _priced(self, prices: PriceFile, node: NodeFacts) -> "_Priced | None":
+        """As the file prices a node now, or did once: a file that is saved half-edited takes no price away."""
+        instance_type, market = self._instance_type(node), self._market(node)
+        kind = (instance_type, market, node.accelerator, frozenset(node.labels.items()))
         entry = prices.entry(instance_type, node.labels, node.accelerator)
         usd = None if entry is None else entry.usd_per_hour(market)
-        if entry is None or usd is None:
-            wanted = _wanted(instance_type, node) if entry is None else f"{market} in the entry of {entry.name}"
-            self._tell_once(f"no price for a node, so cost_usd is null and no budget holds; it wants {wanted}")
-            return Rate(
-                f"{entry.name if entry else instance_type or node.accelerator or 'node'}, {market}, no price", None
-            )
+        if entry is not None and usd is not None:
+            self._known[kind] = _Priced(entry, usd, prices.date)
+        elif (known := self._known.get(kind)) is not None:
+            self._tell_once(f"no price any more for a node by {known.entry.name}: that of {known.date} stays")
+        return self._known.get(kind)
+
+    def _of_file(self, prices: PriceFile, node: NodeFacts, places: int) -> Rate:
+        market, priced = self._market(node), self._priced(prices, node)
+        if priced is None:
+            return self._no_price(prices, node)
+        entry = priced.entry
         named = _named(entry.name, places) if entry.per == "node" else f"{entry.per} of {entry.name}"
-        return Rate(f"{named}, {market}, {prices.date}", usd * share(entry.per, places, node.devices))
+        return Rate(f"{named}, {market}, {priced.date}", priced.usd_per_hour * share(entry.per, places, node.devices))
+
+    def _no_price(self, prices: PriceFile, node: NodeFacts) -> Rate:
+        instance_type, market = self._instance_type(node), self._market(node)
+        entry = prices.entry(instance_type, node.labels, node.accelerator)
+        wanted = _wanted(instance_type, node) if entry is None else f"{market} in the entry of {entry.name}"
+        self._tell_once(f"no price for a node, so cost_usd is null and no budget holds; it wants {wanted}")
+        return Rate(f"{entry.name if entry else instance_type or node.accelerator or 'node'}, {market}, no price", None)
 
     def reload(self) -> bool:
         """Read the price file again if it has changed on disk; are there other prices now?

@@ -252,6 +252,47 @@ def test_a_cost_is_never_invented(rates: list[tuple[Rate, float]], cost: float |
     assert (books.cost_usd, books.lost_usd is None) == (cost, cost is None)
 
 
+BEAT = {"kind": "beat", "life": 0, "time": 1, "step": 9, "tokens": 0, "booked": {}, "unoccupied": {}, "joules": None}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"kind": "beat", "life": 0},
+        {"kind": "beat", "life": [0], "time": 1.0},
+        {"kind": "rate"},
+        {"kind": "rate", "rate": "x", "name": "y", "usd_per_hour": 1},
+        {"kind": "life"},
+        {"kind": "begin", "life": 0, "workers": None},
+        {"kind": "start"},
+        {**BEAT, "step": "a"},
+        {**BEAT, "booked": {"0": 7}},
+        {**BEAT, "booked": {"0": {"lunch": 7}}},
+        {**BEAT, "joules": "many"},
+    ],
+)
+def test_a_row_of_another_shape_is_left_out_like_a_torn_one(tmp_path: Path, odd: dict[str, Any]) -> None:
+    path, clock = tmp_path / "ledger.jsonl", Clock()
+    for step in (3, 5):
+        ledger = Ledger(path, clock=clock)
+        ledger.open_life("started")
+        ledger.hire("a", RATE)
+        ledger.begin(0, 0, workers=1)
+        clock.now += 10
+        ledger.reach(step, 100)
+        ledger.close()
+        before = read_ledger(path)
+        with path.open("a") as file:
+            file.write(json.dumps(odd) + "\n")
+        assert_same(read_ledger(path), before)
+    assert before.cost_usd == pytest.approx(20)
+
+
+def test_what_cannot_be_written_is_told_with_its_file() -> None:
+    with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"):
+        JsonLines(Path("/dev/full")).append({"a": 1})
+
+
 def test_a_rate_or_a_life_whose_row_was_torn_loses_no_time(tmp_path: Path) -> None:
     path, clock = tmp_path / "ledger.jsonl", Clock()
     ledger = Ledger(path, clock=clock)

@@ -127,6 +127,28 @@ def test_a_torn_one_is_skipped_and_a_corrupt_file_is_named(url: str, world: Worl
     assert not list((tmp_path / "here").rglob("rank-*"))
 
 
+def test_where_none_is_whole_any_more_nothing_begins_anew(url: str, world: World, tmp_path: Path) -> None:
+    save(Destination(tmp_path / "here", url), world, range(1, 3))
+    store = RemoteFolder(url, QUICK).below("checkpoints")
+    for step in (1, 2):
+        name = rank_file_of(url, step)
+        store.write(name, store.read(name)[:-1])
+    told: list[str] = []
+    refused = r"2 finished checkpoints, none of them whole any more; .*--fresh"
+    with pytest.raises(UserError, match=refused):
+        newest_checkpoint(tmp_path / "elsewhere", world, url, told.append)
+    assert [re.search(r"step-0*\d+ is torn", each) is not None for each in told] == [True, True]
+
+    save(Destination(tmp_path / "run"), world, range(1, 3))
+    (tmp_path / "run/step-00000003").mkdir()  # one that was never finished
+    for file in (tmp_path / "run").rglob("rank-*.safetensors"):
+        data = file.read_bytes()
+        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(UserError, match=refused):
+        newest_checkpoint(tmp_path / "run", world, None, told.append)
+    assert ["checksum" in each for each in told[2:]] == [True, True]
+
+
 def test_a_damaged_local_copy_is_fetched_anew(url: str, world: World, tmp_path: Path) -> None:
     save(Destination(tmp_path / "here", url), world, range(1, 2))
     (copy,) = (tmp_path / "here").rglob("rank-*.safetensors")

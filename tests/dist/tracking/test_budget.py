@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from ssrnn_dist.problems import UserError
 from ssrnn_dist.tracking.budget import WIND_UP_SECONDS, Budget, check_budget, is_used_up, seconds_to_stop
+from ssrnn_dist.tracking.lives import Life, Rate
+from ssrnn_dist.tracking.phases import START_UP, TRAINING
+from ssrnn_dist.tracking.totals import Totals, totals_of
 
 TICK_SECONDS = 0.5
 
@@ -99,10 +102,23 @@ def test_no_budget_or_no_price_stops_nothing(limit: float | None, cost: float | 
     budget = Budget(limit)
     assert budget.look(cost, 1.0, 1.0) is None
     assert not budget.is_used_up
-    check_budget(limit, cost)
+    check_budget(limit, spent(0.0, None if cost is None else cost))
+
+
+def spent(start_usd: float, training_usd: float | None) -> Totals:
+    """A run of one life; None: its time has no price."""
+    rate = Rate("worker", None if training_usd is None else 3600.0)
+    return totals_of((Life(0, "started", 0.0, booked={rate: {START_UP: start_usd, TRAINING: training_usd or 1.0}}),))
 
 
 def test_a_run_whose_budget_is_spent_is_not_started_again() -> None:
-    check_budget(5.0, 4.99)
-    with pytest.raises(UserError, match=r"^cost.budget_usd: \$5.10 of \$5.00 are spent; a larger budget"):
-        check_budget(5.0, 5.1)
+    check_budget(5.0, totals_of(()))
+    check_budget(5.0, spent(0.0, 4.99))
+    with pytest.raises(UserError, match=r"^cost.budget_usd: \$5.10 of \$5.00 are spent, and .*; a larger budget"):
+        check_budget(5.0, spent(0.0, 5.1))
+
+
+def test_nor_where_another_start_would_pass_it() -> None:
+    check_budget(5.0, spent(1.0, 2.9))
+    with pytest.raises(UserError, match=r"\$4.00 of \$5.00 are spent, and the last start took \$1.00; a larger"):
+        check_budget(5.0, spent(1.0, 3.0))

@@ -127,7 +127,9 @@ def test_an_edited_file_counts_from_then_on_and_a_broken_one_does_not(on_disk: P
     on_disk.values["prices"] = on_disk.values["prices"][1:2]
     on_disk.write()
     assert prices.reload()
-    assert prices.rate(P5, 8).usd_per_hour is None
+    assert [prices.rate(P5, 8).usd_per_hour for _ in range(3)] == [pytest.approx(20.0)] * 3  # as it was priced once
+    assert "no price any more for a node by p5" in on_disk.warnings[2]
+    assert len(on_disk.warnings) == 3
 
 
 @pytest.mark.parametrize(
