@@ -3,35 +3,56 @@
 Rank 0 keeps the books for all ranks: they work in step, so its phases stand for theirs."""
 
 import os
+import platform
 import signal
 import threading
 from typing import Any, TextIO
 
-from ssrnn_dist.bookkeeping import Books
+from ssrnn_dist.bookkeeping import Books, furthest_step
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.console import LINE_EVERY_SECONDS, Lines, event_line
 from ssrnn_dist.hooks import Finished, RunHooks, StepMetrics
+from ssrnn_dist.problems import RunFailed
+from ssrnn_dist.tracking.budget import check_budget, check_priced, check_start
 from ssrnn_dist.tracking.energy import EnergyMeter
 from ssrnn_dist.tracking.ledger import LEDGER
-from ssrnn_dist.tracking.prices import worker_rate
+from ssrnn_dist.tracking.lives import SECONDS_PER_HOUR
+from ssrnn_dist.tracking.prices import NodeFacts, Prices, worker_rate
 from ssrnn_dist.tracking.process import process_age_seconds
 from ssrnn_dist.tracking.totals import read_ledger
 
 TICK_SECONDS = 0.5
 
 
+def check_money(config: RunConfig) -> None:
+    """UserError where the budget is spent, a start would spend it, or nobody knows what a worker costs."""
+    cost = config.cost
+    if cost.budget_usd is None:
+        return
+    wanted = Prices.of(cost).wanted(NodeFacts())
+    check_priced(cost.budget_usd, {} if wanted is None else {platform.node(): wanted})
+    earlier = read_ledger(config.folder / LEDGER)
+    check_budget(cost.budget_usd, earlier)
+    workers = int(os.environ.get("WORLD_SIZE", 1))
+    rate = worker_rate(cost, int(os.environ.get("LOCAL_WORLD_SIZE", workers)))
+    usd_per_second = workers * (rate.usd_per_hour or 0.0) / SECONDS_PER_HOUR
+    check_start(cost.budget_usd, earlier.cost_usd, earlier.lives, usd_per_second)
+
+
 class AloneHooks(RunHooks):
     """Keeps the books in rank 0's own process, and shows lines where it is given a file for them."""
 
     def __init__(self, config: RunConfig, file: TextIO | None = None) -> None:
-        """file: where a person reads; None: nobody does."""
-        super().__init__(reached_step=read_ledger(config.folder / LEDGER).reached_step)
+        """file: where a person reads; None: nobody does.  UserError where a budget would not hold."""
+        check_money(config)
+        super().__init__(reached_step=furthest_step(config.folder))
         self._config = config
         self._lines = None if file is None else Lines(file, LINE_EVERY_SECONDS)
         self._books: Books | None = None
         self._workers: tuple[str, ...] = ()
         self._meter: EnergyMeter | None = None
         self._stop = False
+        self._failure: OSError | RunFailed | None = None
         self._stop_why: str | None = None
         self._over = threading.Event()
         self._ticking = threading.Thread(target=self._tick, name="ssrnn-books", daemon=True)
@@ -61,7 +82,12 @@ class AloneHooks(RunHooks):
     def _tick(self) -> None:
         while not self._over.wait(TICK_SECONDS):
             self._book()
-            if self._books is not None and self._books.tick():
+            try:
+                used_up = self._kept.tick()
+            except (OSError, RunFailed) as error:  # for the loop to raise: a thread's error ends nothing
+                self._failure = error
+                return
+            if used_up:
                 self._stop, self._stop_why = True, "cost.budget_usd is used up"
 
     def _book(self) -> None:
@@ -79,6 +105,8 @@ class AloneHooks(RunHooks):
         return self._books
 
     def should_stop(self) -> bool:
+        if self._failure is not None:
+            raise self._failure
         return self._stop
 
     def report(self, metrics: StepMetrics) -> None:

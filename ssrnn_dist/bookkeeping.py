@@ -4,22 +4,34 @@ One process keeps them, whatever the loop's ranks do. Losses are nats per token,
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from ssrnn_dist.checkpoint.names import steps_in
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.files import write_json_atomic
 from ssrnn_dist.hooks import Finished, StepMetrics
-from ssrnn_dist.tracking.budget import Budget, check_budget, seconds_to_stop
+from ssrnn_dist.problems import RunFailed
+from ssrnn_dist.tracking.budget import CHECKPOINT_SECONDS, Budget, check_budget, seconds_to_stop
 from ssrnn_dist.tracking.forecast import Forecaster
-from ssrnn_dist.tracking.history import History
+from ssrnn_dist.tracking.history import History, last_step
 from ssrnn_dist.tracking.ledger import LEDGER, Ledger
 from ssrnn_dist.tracking.process import process_age_seconds
 from ssrnn_dist.tracking.register import MODEL_FOLDER, export_weights, version_tags
 from ssrnn_dist.tracking.report import OverviewKeeper, build_report
-from ssrnn_dist.tracking.totals import Totals
+from ssrnn_dist.tracking.totals import Totals, read_ledger
 from ssrnn_dist.tracking.tracker import Tracker
 
-CHECKPOINT_SECONDS = 10.0  # until one was measured
+HISTORY = "metrics.jsonl"
+
+
+def furthest_step(folder: Path) -> int:
+    """The furthest step that any life of a run has made; what a later one does before it, it repeats.
+
+    The ledger of a command that was killed may be behind its history and its checkpoints."""
+    return max(
+        [read_ledger(folder / LEDGER).reached_step, last_step(folder / HISTORY), *steps_in(folder / "checkpoints")]
+    )
 
 
 class Books:
@@ -31,9 +43,9 @@ class Books:
         UserError where tracking.uri is no address that MLflow takes; OSError where the folder can't be written."""
         self.config, self._say = config, tell
         self.ledger = Ledger(config.folder / LEDGER, command_age_seconds=process_age_seconds())
-        earlier = self.ledger.totals()
-        check_budget(config.cost.budget_usd, earlier)
-        self.reached_step = earlier.reached_step
+        self.reached_step = furthest_step(config.folder)
+        self.ledger.found_reached(self.reached_step)
+        check_budget(config.cost.budget_usd, self.ledger.totals())
         self.tracker = Tracker(config, run_folder=config.folder, tell=tell)
         self._overview = OverviewKeeper(config.folder, self.tracker.artifact, self._warn)
         self.budget = Budget(config.cost.budget_usd)
@@ -65,7 +77,7 @@ class Books:
         self.ledger.begin(step, tokens, workers)
         if self._history is not None:
             self._history.close()
-        self._history = History(self.config.folder / "metrics.jsonl", step)
+        self._history = History(self.config.folder / HISTORY, step)
         self._tell("resumed" if step else "started", {"step": step, "tokens": tokens, "workers": workers})
 
     def report(self, metrics: StepMetrics) -> StepMetrics:
@@ -92,7 +104,8 @@ class Books:
         totals = self.ledger.totals()
         self.tracker.log_cost(totals)
         needed = seconds_to_stop(self._step_seconds, self._checkpoint_seconds, self._validation_seconds)
-        told = self.budget.look(totals.cost_usd, self.ledger.usd_per_second(), needed)
+        begun = bool(totals.lives) and totals.lives[-1].has_begun
+        told = self.budget.look(totals.cost_usd, self.ledger.usd_per_second(), needed, begun)
         if told is not None:
             self._warn(told)
         self._overview.tick()
@@ -121,12 +134,17 @@ class Books:
     def fail(self, status: str = "FAILED", *, at_once: bool = False) -> None:
         """The run ends without a summary; status as MLflow has it: FAILED or KILLED.
 
-        at_once: there is no time to draw or to send; the next command sends what waits."""
-        self.ledger.close()
+        at_once: there is no time to draw or to send; the next command sends what waits.  Books that can't be closed are
+        told of as a warning: why the run failed is for the caller to say."""
+        try:
+            self.ledger.close()
+        except (OSError, RunFailed) as error:
+            self._warn(f"what was spent last is not in the ledger: {error}")
         if at_once:
             return
         self.tracker.log_cost(self.ledger.totals(), at_once=True)
-        self._overview.finish()
+        if self.config.folder.is_dir():  # one that was removed is not made again
+            self._overview.finish()
         self._close(status)
 
     def _register(self, name: str, summary: dict[str, Any]) -> None:

@@ -27,7 +27,11 @@ def duration(seconds: float) -> str:
 
 def dollars(cost_usd: float | None) -> str:
     """$0.0123; 'no price' where none was given."""
-    return "no price" if cost_usd is None else f"${cost_usd:.4f}" if cost_usd < 1 else f"${cost_usd:,.2f}"
+    if cost_usd is None:
+        return "no price"
+    if 0 < cost_usd < 0.00005:
+        return f"${cost_usd:.1g}"
+    return f"${cost_usd:.4f}" if cost_usd < 1 else f"${cost_usd:,.2f}"
 
 
 def cost_text(metrics: StepMetrics) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ssrnn_dist.checkpoint.names import newest_at
+from ssrnn_dist.checkpoint.names import MANIFEST, newest_at, steps_in
 from ssrnn_dist.config import RunConfig, read_yaml, to_yaml
 from ssrnn_dist.config.load import check_config
 from ssrnn_dist.files import write_text_atomic
@@ -55,7 +55,7 @@ def run_state(config: RunConfig) -> RunState:
 def _checkpoint_steps(config: RunConfig) -> list[int]:
     """In the run's folder, or where run_root is a URL, the newest there."""
     if config.remote_folder is None:
-        return [int(path.name.removeprefix("step-")) for path in config.folder.glob("checkpoints/step-*")]
+        return steps_in(config.folder / "checkpoints")
     newest = newest_at(RemoteFolder(config.remote_folder).below("checkpoints"))
     return [newest] if newest >= 0 else []
 
@@ -77,7 +77,7 @@ def prepare_run(config: RunConfig, fresh: bool = False) -> RunConfig:
     folder = config.folder
     stored = folder / "config.yaml"
     if not stored.is_file():
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and any(folder.iterdir()) and not _has_checkpoints(folder):
             raise user_error(str(folder), "a folder that holds no run", "an empty or a new name is wanted")
     elif _has_trained(config):
         check_unchanged(check_config(read_yaml(stored), where=str(stored)), config, str(folder))
@@ -89,6 +89,11 @@ def prepare_run(config: RunConfig, fresh: bool = False) -> RunConfig:
             str(folder), f"cannot be written ({error.strerror})", "a writable run_root is wanted"
         ) from None
     return config
+
+
+def _has_checkpoints(folder: Path) -> bool:
+    """Of ours: what a run writes on whose folder was removed meanwhile, or what was copied by hand."""
+    return any((folder / "checkpoints").glob(f"step-*/{MANIFEST}"))
 
 
 def _has_trained(config: RunConfig) -> bool:

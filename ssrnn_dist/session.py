@@ -40,12 +40,8 @@ class Session:
         vocab_size = self.corpora[0].index.vocab_size
         model = ModelConfig(**config.model.model_dump(), vocab_size=vocab_size, feedback=config.feedback)
         _check_fits(model, psutil.virtual_memory().total)
-        checkpoint = newest_checkpoint(
-            config.folder / "checkpoints",
-            world,
-            config.remote_folder,
-            warn=lambda message: hooks.event("warning", message=message),
-        )
+        skipped: list[str] = []
+        checkpoint = newest_checkpoint(config.folder / "checkpoints", world, config.remote_folder, skipped.append)
         _check_same_model(checkpoint, model)
         position = checkpoint.about["position"] if checkpoint else None
         self.stream = open_stream(config, self.corpora, rank=world.rank, world_size=world.size, position=position)
@@ -58,6 +54,8 @@ class Session:
         self.teller = Teller(config, hooks) if world.is_first else None
         if self.teller is not None:
             hooks.begin(self.step, self.progress.tokens, world.size)
+            for message in skipped:  # after begin, which opens the books
+                hooks.event("warning", message=message)
         if self.teller is not None and position is not None and has_new_weights(position, self.stream.position()):
             self.teller.note_new_weights(self.step)
         self.watch = Stopwatch()

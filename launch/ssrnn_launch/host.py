@@ -15,7 +15,7 @@ from ssrnn_launch.machine import WorkerShape
 from ssrnn_launch.problems import LaunchFailed, Stopped
 from ssrnn_launch.progress import View
 from ssrnn_launch.stop_signals import StopSignals
-from ssrnn_launch.supervisor import StoppedWaiting, Supervisor
+from ssrnn_launch.supervisor import USED_UP, StoppedWaiting, Supervisor
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ def run_on_ray(config: RunConfig, shape: WorkerShape, view: View, stop: StopSign
             supervisor.close()
     except StoppedWaiting:
         books.fail("KILLED")
-        told = f"{supervisor.stop_why} while no workers trained; the same command goes on"
+        goes_on = "a larger budget" if supervisor.stop_why == USED_UP else "the same command"
+        told = f"{supervisor.stop_why} while no workers trained; {goes_on} goes on"
         raise Stopped(told, stop.number or signal.SIGTERM) from None
     except Stopped as stopped:
         books.fail("KILLED", at_once=stopped.at_once)

@@ -3,9 +3,10 @@
 Decisions are pure but for the price file, which may change; imports the config, prices and placing."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ssrnn_dist.config.cost import CostSection
+from ssrnn_dist.tracking.budget import check_priced, check_start
 from ssrnn_dist.tracking.ledger import Ledger
 from ssrnn_dist.tracking.lives import Rate
 from ssrnn_dist.tracking.prices import NodeFacts, Prices
@@ -35,6 +36,12 @@ def unoccupied(
     return {rate: count for rate, count in empty.items() if count}
 
 
+def unpriced(paid_for: Iterable[placing.Node], prices: Prices) -> dict[str, str]:
+    """What would price the nodes that have no price, in words, by their addresses."""
+    wanted = {node.address: prices.wanted(facts_of(node)) for node in paid_for}
+    return {address: entry for address, entry in wanted.items() if entry is not None}
+
+
 class Renting:
     """The rates of the cluster's nodes, as the config prices them."""
 
@@ -45,11 +52,22 @@ class Renting:
         self._cost, self._ledger, self._wanted = cost, ledger, wanted
         self._prices = Prices.of(cost, warn)
         self._seats: dict[str, placing.Node] = {}
+        self._found: Sequence[placing.Node] = ()
 
-    def hire(self, worker: str, node: placing.Node) -> None:
-        """From now on a worker is paid for."""
-        self._seats[worker] = node
-        self._ledger.hire(worker, self._rate(node))
+    def hire_all(self, seats: Mapping[str, placing.Node]) -> None:
+        """From now on these workers are paid for, each on its node, and their places are no longer empty.
+
+        UserError where a budget would not hold: a node has no price, or too little is left for another start."""
+        budget_usd = self._cost.budget_usd
+        whole = self._found if self._cost.rented == "cluster" else ()
+        check_priced(budget_usd, unpriced([*seats.values(), *whole], self._prices))
+        self._seats.update(seats)
+        for worker, node in seats.items():
+            self._ledger.hire(worker, self._rate(node))
+        self._rent()
+        if budget_usd is not None:
+            totals = self._ledger.totals()
+            check_start(budget_usd, totals.cost_usd, totals.lives[:-1], self._ledger.usd_per_second())
 
     def release(self, worker: str) -> None:
         """It is paid for until now."""
@@ -58,13 +76,18 @@ class Renting:
 
     def look(self, found: Sequence[placing.Node]) -> None:
         """The cluster and the prices as they are now."""
+        self._found = found
         if self._prices.reload():
             for worker, node in self._seats.items():
                 self._ledger.change_rate(worker, self._rate(node))
+        self._rent()
+
+    def _rent(self) -> None:
+        """Book the places without a worker from now on."""
         if self._cost.is_priced:
             held = Counter(node.id for node in self._seats.values())
             whole = self._cost.rented == "cluster"
-            self._ledger.rent(unoccupied(found, held, self._prices, self._wanted, whole))
+            self._ledger.rent(unoccupied(self._found, held, self._prices, self._wanted, whole))
 
     def _rate(self, node: placing.Node) -> Rate:
         """What a place for a worker on a node costs."""

@@ -29,6 +29,8 @@ TICK_SECONDS = 0.25
 LOOK_SECONDS = 2.0  # between looks at the cluster's nodes
 STACK_SECONDS = 3.0  # for a worker that stalls to tell where it is
 
+USED_UP = "cost.budget_usd is used up"
+
 Wish = Literal["stop", "budget", "resize"]
 
 
@@ -118,9 +120,8 @@ class Supervisor:
         self._board = _cleared(self._board)
         group = Group(self.config, self._shape, seats, self._board, number)
         life = self.life = Life(group, Vitals([each.name for each in group.members], time.monotonic()))
-        for member in group.members:
-            self._renting.hire(member.name, member.seat.node)
         try:
+            self._renting.hire_all({member.name: member.seat.node for member in group.members})
             life.failure = group.start(self._logs, self._books.reached_step, lambda: self._tick(life))
             for worker, began_at in group.began_at.items():
                 self._books.ledger.backdate(worker, time.monotonic() - began_at)
@@ -157,7 +158,7 @@ class Supervisor:
         if life is not None:
             self._take(life)
         if self._books.tick():
-            self.want_stop("cost.budget_usd is used up")
+            self.want_stop(USED_UP)
         if self._stop_wanted:
             if life is None or life.began_at is None:
                 raise StoppedWaiting

@@ -5,6 +5,7 @@ Imports the store's client only."""
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,15 @@ def step_of(folder_name: str) -> int:
     if not folder_name.startswith("step-"):
         raise ValueError(folder_name)
     return int(folder_name.removeprefix("step-"))
+
+
+def steps_in(root: Path) -> list[int]:
+    """The steps of the checkpoints in a folder on this node, finished or not, in any order."""
+    found = []
+    for path in root.glob("step-*"):
+        with suppress(ValueError):  # not ours
+            found.append(step_of(path.name))
+    return found
 
 
 def rank_file(rank: int, mark: str = "") -> str:

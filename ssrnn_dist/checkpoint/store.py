@@ -23,7 +23,7 @@ from ssrnn_dist.checkpoint.names import (
     is_skipped,
     newest_at,
     step_folder,
-    step_of,
+    steps_in,
     warn_here,
 )
 from ssrnn_dist.checkpoint.slices import Slice, copies_for, parse_key
@@ -40,8 +40,8 @@ def newest_checkpoint(
     """The newest whole checkpoint of a run, the same on every rank; None where none was ever finished.
 
     root: the run's checkpoints/.  remote_folder: the URL of the run's folder where it has one; then what stands there
-    counts, and root is this node's copy.  warn: hears on rank 0, which alone looks, of each that is damaged.
-    UserError where all are; DataError where the store cannot be read."""
+    counts, and root is this node's copy.  warn: hears on rank 0, which alone looks, of each that is skipped.
+    UserError where none is whole; DataError where the store cannot be read."""
     remote = RemoteFolder(remote_folder).below("checkpoints") if remote_folder else None
     found = [-1]
 
@@ -49,9 +49,9 @@ def newest_checkpoint(
         if world.is_first:
             damaged: list[str] = []
             found[0] = newest_at(remote, damaged.append) if remote else _newest_whole_step(root, damaged.append)
+            _check_some_whole(remote.shown if remote else str(root), found[0], damaged)
             for each in damaged:
                 warn(each)
-            _check_some_whole(remote.shown if remote else str(root), found[0], len(damaged))
 
     world.all_well(attempt(look), "looking for the newest checkpoint")
     step = world.first_says(found[0])
@@ -61,21 +61,21 @@ def newest_checkpoint(
     return Checkpoint(folder, remote.below(folder.name) if remote else None)
 
 
-def _check_some_whole(where: str, step: int, damaged: int) -> None:
+def _check_some_whole(where: str, step: int, damaged: list[str]) -> None:
     """To begin anew would write over what the user may still save."""
     if step < 0 and damaged:
+        came = f"{len(damaged)} checkpoints, none of them whole (the newest: {damaged[0]})"
         allowed = "a copy of one of them from elsewhere (checkpoint.uri?), or --fresh, which starts over beside it"
-        raise user_error(where, f"{damaged} finished checkpoints, none of them whole any more", allowed)
+        raise user_error(where, came, allowed)
 
 
 def _newest_whole_step(root: Path, warn: Callable[[str], None]) -> int:
-    """-1: there is none. What was never finished is passed over without a word."""
-    for folder in sorted(root.glob("step-*"), reverse=True):
-        if not (folder / MANIFEST).exists():
-            continue
+    """-1: there is none. A folder comes to stand by a rename, whole: one without checkpoint.json was damaged later."""
+    for step in sorted(set(steps_in(root)), reverse=True):
+        folder = step_folder(root, step)
         torn = why_torn(folder)
         if torn is None:
-            return step_of(folder.name)
+            return step
         warn(is_skipped(str(folder), torn))
     return -1
 

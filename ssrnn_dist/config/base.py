@@ -11,6 +11,11 @@ PositiveInt = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 
 
+def outlives_no_process(url: str) -> bool:
+    """Whether what is written there is gone with the process, as in fsspec's memory://."""
+    return url.lower().startswith("memory:")
+
+
 class Section(BaseModel):
     """One section of a run's YAML file."""
 

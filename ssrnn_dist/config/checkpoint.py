@@ -6,7 +6,7 @@ import re
 
 from pydantic import Field, model_validator
 
-from ssrnn_dist.config.base import PositiveInt, Section
+from ssrnn_dist.config.base import PositiveInt, Section, outlives_no_process
 
 
 class CheckpointSection(Section):
@@ -28,4 +28,6 @@ class CheckpointSection(Section):
             raise ValueError("uri: a password in the URL; one without is allowed: keys come from the environment")
         if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", uri) or "::" in uri:
             raise ValueError(f"uri: {uri!r}; an fsspec URL such as s3://bucket/folder is allowed, or null")
+        if outlives_no_process(uri):
+            raise ValueError(f"uri: {uri}, which is gone with its process; s3://bucket/folder is allowed, or null")
         return self

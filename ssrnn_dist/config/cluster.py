@@ -11,12 +11,26 @@ from ssrnn_dist.config.base import NonNegativeInt, PositiveInt, Section
 
 # Of a variable's last or middle word: MLFLOW_TRACKING_PASSWORD and AWS_ACCESS_KEY_ID, but not TOKENIZERS_PARALLELISM.
 _SECRET_WORD = re.compile(r"(TOKEN|SECRET|KEY|PASSWORD|PASSWD|CREDENTIAL)S?(_|$)", re.IGNORECASE)
+# [REGISTRY/]NAME[:TAG][@DIGEST], as Docker and Kubernetes read it.
+_IMAGE = re.compile(
+    r"([\w.-]+(:\d+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+    r"(:\w[\w.-]{0,127})?(@[A-Za-z0-9+._-]+:[0-9a-fA-F]{32,})?",
+    re.ASCII,
+)
 _LOGIN_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
 def _is_a_variable(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError("the name of an environment variable is wanted")
+    return name
+
+
+def _is_an_image(name: str) -> str:
+    if not _IMAGE.fullmatch(name):
+        raise ValueError(
+            "a container image is wanted: [REGISTRY/]NAME[:TAG], in lower case, without spaces or a scheme"
+        )
     return name
 
 
@@ -32,6 +46,7 @@ def holds_login(text: str) -> bool:
     return _LOGIN_IN_URL.search(text) is not None
 
 
+Image = Annotated[str, AfterValidator(_is_an_image)]
 Variable = Annotated[str, AfterValidator(_is_a_variable)]
 PlainVariables = Annotated[dict[Variable, str], AfterValidator(_is_no_secret)]
 
@@ -80,8 +95,8 @@ class ClusterSection(Section):
     """Which Ray cluster, and what its nodes bring along; a local one where nothing is given."""
 
     address: str | None = Field(None, description="Ray address to train on; null: start Ray here, on loopback")
-    image: str | None = Field(
-        None, min_length=1, description="container image with the dependencies, for `submit --to kuberay|aws|gcp`"
+    image: Image | None = Field(
+        None, description="container image with the dependencies, for `submit --to kuberay|aws|gcp`"
     )
     pip: list[str] = Field([], description="packages that Ray installs for the job; an image is quicker")
     env: PlainVariables = Field({}, description="environment of a job's driver and workers; no secrets")

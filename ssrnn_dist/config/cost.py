@@ -3,6 +3,7 @@
 Each field is read somewhere; its unit is in its name; imports pydantic only."""
 
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -21,6 +22,23 @@ class TrackingSection(Section):
     register_model: str | None = Field(
         None, min_length=1, description="name in MLflow's model registry for the finished model; null: none"
     )
+
+    @model_validator(mode="after")
+    def a_server_has_a_host(self) -> "TrackingSection":
+        if self.uri is not None and lacks_host(self.uri):
+            raise ValueError("uri: a server's address without a host; one such as http://mlflow:5000 is allowed")
+        return self
+
+
+def lacks_host(uri: str) -> bool:
+    """Whether an address is a server's, and names none, or no port that there can be."""
+    if not uri.lower().startswith(("http:", "https:")):
+        return False
+    try:
+        parts = urlsplit(uri)
+        return not parts.hostname or parts.port == 0
+    except ValueError:  # http://[::1, http://mlflow:port
+        return True
 
 
 class CostSection(Section):

@@ -17,6 +17,7 @@ from ssrnn_dist.problems import UserError, user_error
 AnySection = TypeVar("AnySection", bound=Section)
 LARGEST_CONFIG_BYTES = 1_000_000
 MOST_VALUES = 100_000  # with every alias written out
+OF_A_RUN = "`name:` and `data:` (see launch/configs/)"
 
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 
@@ -61,16 +62,18 @@ def validated(kind: type[AnySection], values: dict[str, Any], where: str) -> Any
         raise UserError(*explain(error, values, where, kind)) from None
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds; UserError where it is no such file."""
+def read_yaml(path: str | Path, kind: str = "a run's YAML file", least: str = OF_A_RUN) -> dict[str, Any]:
+    """The mapping that a YAML file holds; UserError where it is no such file.
+
+    kind: what the file is, in words.  least: the keys that it has at least, in words."""
     where = str(path)
     try:
         with Path(path).open("rb") as file:
             raw = file.read(LARGEST_CONFIG_BYTES + 1)
     except FileNotFoundError:
-        raise user_error(where, "no such file", "the path of a run's YAML file is wanted") from None
+        raise user_error(where, "no such file", f"the path of {kind} is wanted") from None
     except IsADirectoryError:
-        raise user_error(where, "a folder", "the path of a run's YAML file is wanted") from None
+        raise user_error(where, "a folder", f"the path of {kind} is wanted") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise user_error(where, f"cannot be read ({reason})", "a readable YAML file is wanted") from None
@@ -82,9 +85,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise user_error(where, f"not UTF-8 text (byte {error.start})", "a YAML text file is wanted") from None
     values = _parse(text, where)
     if values is None:
-        raise user_error(where, "an empty file", "at least `name:` and `data:` are wanted (see launch/configs/)")
+        raise user_error(where, "an empty file", f"at least {least} are wanted")
     if not isinstance(values, dict):
-        raise user_error(where, f"a {_yaml_type(values)}", "a mapping of sections is wanted")
+        raise user_error(where, f"a {_yaml_type(values)}", f"a mapping is wanted, with at least {least}")
     return values
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ssrnn_dist.config.base import Section
+from ssrnn_dist.config.base import Section, outlives_no_process
 from ssrnn_dist.config.checkpoint import CheckpointSection
 from ssrnn_dist.config.cluster import ClusterSection
 from ssrnn_dist.config.cost import CostSection, TrackingSection
@@ -25,11 +25,19 @@ def _is_a_folder_name(name: str) -> str:
     return name
 
 
+def _is_a_place_that_stays(run_root: str) -> str:
+    if outlives_no_process(run_root):
+        raise ValueError("gone with its process; a folder, or a store's URL such as s3://bucket/runs, is allowed")
+    return run_root
+
+
 class RunConfig(Section):
     """One training run. Running the same config again resumes it."""
 
     name: Annotated[str, AfterValidator(_is_a_folder_name)] = Field(description="the run's name and its folder's")
-    run_root: str = Field("runs", description="folder of all runs that every worker sees, or its fsspec URL")
+    run_root: Annotated[str, AfterValidator(_is_a_place_that_stays)] = Field(
+        "runs", description="folder of all runs that every worker sees, or its fsspec URL"
+    )
     model: ModelSection = ModelSection()
     feedback: FeedbackConfig = FeedbackConfig()
     data: DataSection

@@ -15,6 +15,7 @@ from ssrnn_dist.files import write_bytes_atomic
 from ssrnn_dist.storage.remote import PATIENT, RemoteFolder
 
 NOT_MIRRORED = "checkpoints"
+OUTBOX = "outbox.jsonl"  # of the tracker
 QUICK = Retry(attempts=2, first_seconds=0.5, most_seconds=1.0)  # the next round comes by itself
 MOST_BYTES_PER_SECOND = 1 << 20  # of one file: a large one, which is sent whole each time, is sent less often
 Seen = tuple[int, int]  # a file's time of change in nanoseconds and its bytes
@@ -89,8 +90,10 @@ class RunMirror:
                 self._failing = True
 
     def _forget_removed(self, remote: RemoteFolder) -> None:
-        """What was sent and is gone here, such as an outbox that was delivered, goes there, too."""
-        for name in [name for name in self._sent if not (self._folder / name).exists()]:
+        """An outbox that was sent and is gone here was delivered: it goes there, too. Nothing else does.
+
+        A folder that somebody removes on this node takes no books away from the store."""
+        for name in [name for name in self._sent if name == OUTBOX and not (self._folder / name).exists()]:
             remote.remove(name)
             del self._sent[name]
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ssrnn_dist.hooks import StepMetrics
-from ssrnn_dist.tracking.jsonl import JsonLines, read_json_lines
+from ssrnn_dist.tracking.jsonl import JsonLines, parsed, read_json_lines
 
 RESUMED_FROM = "resumed_from"
+TAIL_BYTES = 65_536
 
 
 class History:
@@ -38,6 +39,21 @@ class History:
 def read_history(path: Path) -> list[dict[str, Any]]:
     """The rows that count, by ascending step; a torn line is left out, a missing file has no rows."""
     return rows_that_count(read_json_lines(path))
+
+
+def last_step(path: Path) -> int:
+    """The step of the newest whole row, 0 where there is none; of a long file only the end is read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            lines = file.read().decode("utf-8", errors="replace").split("\n")
+    except OSError:
+        return 0
+    for line in reversed(lines):
+        step = (parsed(line) or {}).get("step")
+        if isinstance(step, int):
+            return step
+    return 0
 
 
 def rows_that_count(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

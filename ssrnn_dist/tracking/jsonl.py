@@ -4,6 +4,7 @@ Imports the standard library only; strict JSON, so NaN and the infinities are wr
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,16 @@ class JsonLines:
         except OSError as error:
             raise OSError(error.errno, error.strerror, self._file.name) from error
 
+    def stands(self) -> bool:
+        """Would a reader find what is appended?  Not where the file, or a folder above it, was removed or moved."""
+        try:
+            Path(self._file.name).stat()
+            return os.fstat(self._file.fileno()).st_nlink > 0  # no inodes: a store mounted as a folder makes them up
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # a file system that does not answer: nobody can tell
+            return True
+
     def close(self) -> None:
         self._file.close()
 
@@ -40,11 +51,12 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
-    rows = (_row(line) for line in text.split("\n"))
+    rows = (parsed(line) for line in text.split("\n"))
     return [row for row in rows if row is not None]
 
 
-def _row(line: str) -> dict[str, Any] | None:
+def parsed(line: str) -> dict[str, Any] | None:
+    """A line's row; None where it is torn, or none of ours."""
     try:
         row = json.loads(line)
     except ValueError:

@@ -2,21 +2,21 @@
 
 One process of the run writes it, by its own clock: workers only tell what their time goes into. Sums: totals.py."""
 
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from ssrnn_dist.problems import RunFailed
+from ssrnn_dist.tracking.dividing import divided, more, summed
 from ssrnn_dist.tracking.jsonl import JsonLines, read_json_lines
 from ssrnn_dist.tracking.lives import SECONDS_PER_HOUR, Life, Rate, lives_of, rates_of
 from ssrnn_dist.tracking.phases import PHASES, START_UP
 from ssrnn_dist.tracking.totals import Totals, totals_of
 
 LEDGER = "ledger.jsonl"
-Key = TypeVar("Key")
 # A killed command loses what no row has yet: a five-hundredth of the time, and the file of a month stays small.
 SHORTEST_BEAT_SECONDS, LONGEST_BEAT_SECONDS, BEAT_FRACTION = 0.5, 30.0, 0.002
 
@@ -49,6 +49,7 @@ class Ledger:
     ) -> None:
         """command_age_seconds: for how long the command has run already.  clock: seconds that never go back.
         wall: Unix seconds.  OSError where the file cannot be written."""
+        self._path = path.absolute()
         rows = read_json_lines(path)
         self._clock, self._wall, self._lock = clock, wall, threading.RLock()
         self._earlier = lives_of(rows)
@@ -60,6 +61,14 @@ class Ledger:
         self._unoccupied: dict[Rate, float] = {}  # places without a worker
         self._rented_until = clock()  # they are booked until then
         self._life: Life | None = None
+
+    def found_reached(self, step: int) -> None:
+        """Before a life is open: the last one came as far as this step, which a killed command had no time to book."""
+        with self._lock:
+            if self._earlier and step > max(life.step for life in self._earlier):
+                *older, last = self._earlier
+                self._lines.append({"kind": "reached", "life": last.number, "step": step})
+                self._earlier = (*older, replace(last, step=step))
 
     def open_life(self, why: str) -> int:
         """A new worker group is asked for; all that is booked from now on is its. The life's number.
@@ -104,7 +113,7 @@ class Ledger:
             if earlier > 0:
                 account.hired_at -= earlier
                 booked = self._open().booked
-                self._change(booked={**booked, account.rate: _sum(booked.get(account.rate, {}), {START_UP: earlier})})
+                self._change(booked={**booked, account.rate: summed(booked.get(account.rate, {}), {START_UP: earlier})})
 
     def pulse(self, worker: str, phase: str, seconds: Mapping[str, float], joules: float | None = None) -> None:
         """Book a worker's time until now, split as it tells.
@@ -114,14 +123,14 @@ class Ledger:
             account = self._workers.get(worker)
             if account is None:
                 return  # released already: a message that came late
-            told = {each: _more(seconds.get(each), account.seconds.get(each, 0.0)) for each in PHASES}
+            told = {each: more(seconds.get(each), account.seconds.get(each, 0.0)) for each in PHASES}
             self._book(account, told)
             account.phase = phase if phase in PHASES else account.phase
             account.seconds = {each: account.seconds.get(each, 0.0) + told[each] for each in PHASES}
             if joules is not None:
-                more = _more(joules, account.joules)
-                self._change(joules=(self._open().joules or 0.0) + more)
-                account.joules += more
+                added = more(joules, account.joules)
+                self._change(joules=(self._open().joules or 0.0) + added)
+                account.joules += added
 
     def release(self, worker: str) -> None:
         """The worker is paid for until now; what it has not told of goes into its last phase."""
@@ -155,13 +164,17 @@ class Ledger:
             self._change(step=max(life.step, step), tokens=max(life.tokens, tokens))
 
     def beat(self, *, now: bool = False) -> None:
-        """Write what is booked, if it is time to, or now. OSError on a full disk."""
+        """Write what is booked, if it is time to, or now.
+
+        OSError, with the file's name, on a full disk.  RunFailed where the file was removed or moved."""
         with self._lock:
             elapsed = self._clock() - self._opened_at
             due = min(max(SHORTEST_BEAT_SECONDS, BEAT_FRACTION * elapsed), LONGEST_BEAT_SECONDS)
             if self._life is None or not (now or self._clock() - self._beat_at >= due):
                 return
             self._beat_at = self._clock()
+            if not self._lines.stands():
+                raise RunFailed(f"{self._path}: removed or moved while the run trained; nothing can be booked any more")
             self._lines.append(self._row(self._until_now()))
 
     def usd_per_second(self) -> float:
@@ -199,7 +212,7 @@ class Ledger:
         parts = divided(now - account.booked_until, told, account.phase)
         account.booked_until = now
         booked = self._open().booked
-        self._change(booked={**booked, account.rate: _sum(booked.get(account.rate, {}), parts)})
+        self._change(booked={**booked, account.rate: summed(booked.get(account.rate, {}), parts)})
 
     def _settle(self) -> None:
         """Book everything until now."""
@@ -219,7 +232,7 @@ class Ledger:
 
     def _with_unoccupied(self, life: Life, now: float) -> Life:
         added = {rate: count * (now - self._rented_until) for rate, count in self._unoccupied.items()}
-        return replace(life, unoccupied=_sum(life.unoccupied, added))
+        return replace(life, unoccupied=summed(life.unoccupied, added))
 
     def _number(self, rate: Rate) -> str:
         """The rate's number in the file, where it is written down when it is first met."""
@@ -239,21 +252,3 @@ class Ledger:
         joules = None if life.joules is None else round(life.joules, 1)
         row = {"kind": "beat", "life": life.number, "time": round(self._wall(), 3), "step": life.step}
         return {**row, "tokens": life.tokens, "booked": booked, "unoccupied": unoccupied, "joules": joules}
-
-
-def divided(elapsed: float, told: Mapping[str, float], phase: str) -> dict[str, float]:
-    """Elapsed seconds by phase: what was told, made smaller where it is too much; the rest goes into `phase`."""
-    whole = sum(told.values())
-    share = min(1.0, elapsed / whole) if whole else 0.0
-    parts = {each: seconds * share for each, seconds in told.items() if seconds * share}
-    rest = max(0.0, elapsed - math.fsum(parts.values()))
-    return _sum(parts, {phase: rest})
-
-
-def _more(told: float | None, before: float) -> float:
-    """By how much a number that only grows has grown; nonsense has not."""
-    return max(0.0, told - before) if told is not None and math.isfinite(told) else 0.0
-
-
-def _sum(one: Mapping[Key, float], other: Mapping[Key, float]) -> dict[Key, float]:
-    return {**one, **{key: one.get(key, 0.0) + each for key, each in other.items()}}

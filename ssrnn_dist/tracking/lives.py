@@ -10,7 +10,7 @@ from typing import Any
 from ssrnn_dist.tracking.phases import IDLE, PHASES, TRAINING
 
 SECONDS_PER_HOUR = 3600.0
-ODD = (KeyError, TypeError, ValueError, AttributeError)  # what a row of another shape raises
+ODD = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)  # what a row of another shape raises
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,8 @@ def _take_row(lives: dict[int, Life], row: Mapping[str, Any], rates: Mapping[str
         number = int(number)
         life = lives.get(number) or Life(number, "resumed", float(row["time"]))  # its own row was torn: time counts
         lives[number] = _after_beat(life, row, rates)
+    elif kind == "reached" and number in lives:
+        lives[number] = replace(lives[number], step=max(lives[number].step, int(row["step"])))
     elif kind in ("start", "beat"):
         _take_row_of_0_1_0(lives, row)
 

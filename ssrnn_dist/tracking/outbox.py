@@ -3,6 +3,7 @@
 Imports the standard library only; what delivering means is the caller's. Training never waits for it."""
 
 import json
+import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,7 +31,7 @@ class Outbox:
         self._path, self._deliver, self._on_failure = path, deliver, on_failure
         self.retry_seconds, self._most_in_batch = retry_seconds, most_in_batch
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
+        self._file, self._there = path.open("ab"), path.open("rb")  # it can be read where its folder is removed
         if path.stat().st_size:
             self._write(b"\n")  # closes a line that a kill tore; an empty one is no item
         self._changed = threading.Condition()
@@ -72,6 +73,7 @@ class Outbox:
         left = self.waiting
         if not self._thread.is_alive():
             self._file.close()
+            self._there.close()
             if not left:
                 self._path.unlink(missing_ok=True)
         return left
@@ -99,7 +101,7 @@ class Outbox:
         return [item for item in items if item is not None], sum(map(len, lines)), len(lines)
 
     def _read(self, count: int) -> list[bytes]:
-        with self._path.open("rb") as file:
+        with os.fdopen(os.dup(self._there.fileno()), "rb") as file:  # no buffer stays: the file is truncated
             file.seek(self._offset)
             return [file.readline() for _ in range(count)]
 

@@ -17,6 +17,7 @@ from ssrnn_dist.problems import UserError, user_error
 OLD_AFTER_DAYS = 90
 Market = Literal["on_demand", "spot"]
 KINDS = ("instance_type", "labels", "accelerator")
+OF_PRICES = "`date:`, `source:` and `prices:` (see launch/configs/prices/example.yaml)"
 
 
 class PriceEntry(Section):
@@ -88,7 +89,7 @@ def read_price_file(path: str) -> PriceFile:
     """The prices of a YAML file; UserError with every problem in it."""
     if not Path(path).expanduser().is_file():
         raise user_error("cost.price_file", f"{path}: no such file", "one like launch/configs/prices/example.yaml")
-    values = read_yaml(Path(path).expanduser())
+    values = read_yaml(Path(path).expanduser(), "a YAML file of prices", OF_PRICES)
     try:
         return validated(PriceFile, values, "the file")
     except UserError as error:

@@ -14,6 +14,7 @@ from ssrnn_dist.tracking.price_file import Market, PriceEntry, PriceFile, read_p
 
 INSTANCE_TYPE_LABELS = ("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type", "instance-type")
 ACCELERATOR_LABEL = "ray.io/accelerator-type"  # Ray sets it on nodes with an accelerator
+NODE_ID_LABEL = "ray.io/node-id"
 MARKET_LABEL = "ray.io/market-type"  # spot or on-demand; on KubeRay from the worker group's labels
 MARKETS: Mapping[str, Market] = {"spot": "spot", "on-demand": "on_demand"}
 
@@ -99,7 +100,10 @@ class Prices:
     def _priced(self, prices: PriceFile, node: NodeFacts) -> "_Priced | None":
         """As the file prices a node now, or did once: a file that is saved half-edited takes no price away."""
         instance_type, market = self._instance_type(node), self._market(node)
-        kind = (instance_type, market, node.accelerator, frozenset(node.labels.items()))
+        labels = frozenset(
+            each for each in node.labels.items() if each[0] != NODE_ID_LABEL
+        )  # nodes alike cost the same
+        kind = (instance_type, market, node.accelerator, labels)
         entry = prices.entry(instance_type, node.labels, node.accelerator)
         usd = None if entry is None else entry.usd_per_hour(market)
         if entry is not None and usd is not None:
@@ -117,11 +121,22 @@ class Prices:
         return Rate(f"{named}, {market}, {priced.date}", priced.usd_per_hour * share(entry.per, places, node.devices))
 
     def _no_price(self, prices: PriceFile, node: NodeFacts) -> Rate:
-        instance_type, market = self._instance_type(node), self._market(node)
+        instance_type = self._instance_type(node)
         entry = prices.entry(instance_type, node.labels, node.accelerator)
-        wanted = _wanted(instance_type, node) if entry is None else f"{market} in the entry of {entry.name}"
-        self._tell_once(f"no price for a node, so cost_usd is null and no budget holds; it wants {wanted}")
-        return Rate(f"{entry.name if entry else instance_type or node.accelerator or 'node'}, {market}, no price", None)
+        self._tell_once(f"no price for a node, so cost_usd is null and no budget holds; it wants {self.wanted(node)}")
+        named = entry.name if entry else instance_type or node.accelerator or "node"
+        return Rate(f"{named}, {self._market(node)}, no price", None)
+
+    def wanted(self, node: NodeFacts) -> str | None:
+        """What would price a node, in words: an entry of the price file; None where it has a price."""
+        if self._file is None:
+            return None if self._cost.is_priced else "cost.usd_per_worker_hour, or another price of `cost`"
+        if self._priced(self._file, node) is not None:
+            return None
+        entry = self._file.entry(self._instance_type(node), node.labels, node.accelerator)
+        if entry is None:
+            return _wanted(self._instance_type(node), node)
+        return f"{self._market(node)} in the entry of {entry.name}"
 
     def reload(self) -> bool:
         """Read the price file again if it has changed on disk; are there other prices now?
@@ -179,7 +194,9 @@ def _wanted(instance_type: str | None, node: NodeFacts) -> str:
     if instance_type is not None:
         return f"an entry with instance_type: {instance_type}"
     accelerator = f"accelerator: {node.accelerator}, or " if node.accelerator else ""
-    labels = [f"{key}: {value}" for key, value in sorted(node.labels.items()) if key != "ray.io/node-id"]
+    labels = [
+        f"{key}: {value}" for key, value in sorted(node.labels.items()) if key not in (NODE_ID_LABEL, MARKET_LABEL)
+    ]
     told = f" such as {labels[0]}" if labels else ""
     return f"an entry with {accelerator}labels of the node{told}, or cost.instance_type"
 

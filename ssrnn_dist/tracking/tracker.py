@@ -12,6 +12,7 @@ from typing import Any
 
 from ssrnn_dist.config.run import RunConfig
 from ssrnn_dist.hooks import StepMetrics
+from ssrnn_dist.storage.mirror import OUTBOX
 from ssrnn_dist.tracking import address
 from ssrnn_dist.tracking.address import tracking_uri
 from ssrnn_dist.tracking.jsonl import JsonLines, read_json_lines
@@ -26,7 +27,6 @@ __all__ = ["Tracker", "metric_values", "send_late", "tracking_uri"]
 
 log = logging.getLogger(__name__)
 
-OUTBOX = "outbox.jsonl"
 COST_EVERY_SECONDS = 10.0
 RUN_TIMEOUT_SECONDS = 10.0
 FINISH_TIMEOUT_SECONDS = 20.0

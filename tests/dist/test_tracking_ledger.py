@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssrnn_dist.bookkeeping import furthest_step
 from ssrnn_dist.files import write_json_atomic, write_text_atomic
 from ssrnn_dist.hooks import StepMetrics
+from ssrnn_dist.problems import RunFailed
+from ssrnn_dist.tracking.dividing import divided
 from ssrnn_dist.tracking.history import History, read_history
 from ssrnn_dist.tracking.jsonl import JsonLines, read_json_lines
-from ssrnn_dist.tracking.ledger import LONGEST_BEAT_SECONDS, SHORTEST_BEAT_SECONDS, Ledger, divided
+from ssrnn_dist.tracking.ledger import LONGEST_BEAT_SECONDS, SHORTEST_BEAT_SECONDS, Ledger
 from ssrnn_dist.tracking.lives import Life, Rate
 from ssrnn_dist.tracking.phases import IDLE, LOST, PHASES, START_UP, TRAINING, VALIDATION
 from ssrnn_dist.tracking.totals import Totals, read_ledger, totals, totals_of
@@ -266,6 +270,7 @@ BEAT = {"kind": "beat", "life": 0, "time": 1, "step": 9, "tokens": 0, "booked": 
         {"kind": "begin", "life": 0, "workers": None},
         {"kind": "start"},
         {**BEAT, "step": "a"},
+        {**BEAT, "step": "Infinity"},
         {**BEAT, "booked": {"0": 7}},
         {**BEAT, "booked": {"0": {"lunch": 7}}},
         {**BEAT, "joules": "many"},
@@ -286,6 +291,56 @@ def test_a_row_of_another_shape_is_left_out_like_a_torn_one(tmp_path: Path, odd:
             file.write(json.dumps(odd) + "\n")
         assert_same(read_ledger(path), before)
     assert before.cost_usd == pytest.approx(20)
+
+
+def test_steps_that_a_killed_command_had_no_time_to_book_are_booked_by_the_next(tmp_path: Path) -> None:
+    path, clock = tmp_path / "ledger.jsonl", Clock()
+    killed = Ledger(path, clock=clock)
+    killed.open_life("started")
+    killed.begin(0, 0, workers=1)
+    killed.reach(41, 0)
+    killed.beat(now=True)
+    assert furthest_step(tmp_path) == 41
+    with (tmp_path / "metrics.jsonl").open("w") as file:
+        file.write(json.dumps({"step": 48}) + "\n" + json.dumps({"step": 49}) + '\n{"step": 5')
+    assert furthest_step(tmp_path) == 49
+    (tmp_path / "checkpoints/step-00000040").mkdir(parents=True)
+    assert furthest_step(tmp_path) == 49
+
+    ledger = Ledger(path, clock=clock)
+    ledger.found_reached(furthest_step(tmp_path))
+    ledger.found_reached(30)
+    ledger.open_life("started")
+    ledger.begin(40, 0, workers=1)
+    ledger.reach(60, 0)
+    ledger.close()
+    books = read_ledger(path)
+    assert (books.executed_steps, books.distinct_steps, books.goodput) == (49 + 20, 60, 60 / 69)
+    assert_same(books, ledger.totals())
+    (tmp_path / "checkpoints/step-00000075").mkdir()
+    (tmp_path / "checkpoints/step-odd").mkdir()
+    assert furthest_step(tmp_path) == 75
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
+def test_books_that_no_reader_would_find_end_the_run_at_the_next_beat(tmp_path: Path, how: str) -> None:
+    path, clock = tmp_path / "run/ledger.jsonl", Clock()
+    ledger = Ledger(path, clock=clock)
+    ledger.open_life("started")
+    ledger.hire("a", RATE)
+    ledger.beat(now=True)
+    if how == "moved":
+        path.parent.rename(tmp_path / "elsewhere")
+    else:
+        shutil.rmtree(path.parent)
+    if how == "replaced":
+        path.parent.mkdir()
+        path.write_text("")
+    clock.now += SHORTEST_BEAT_SECONDS
+    with pytest.raises(RunFailed, match=f"{path}: removed or moved"):
+        ledger.beat()
+    with pytest.raises(RunFailed):
+        ledger.close()
 
 
 def test_what_cannot_be_written_is_told_with_its_file() -> None:

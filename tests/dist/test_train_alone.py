@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from archives import tar_of
 from damage import members_of, replace_shard
-from worlds import ROOT, rank_environment
+from worlds import ROOT, rank_environment, start_ranks
 
 from ssrnn_dist.checkpoint.load_model import find_checkpoint
 from ssrnn_dist.checkpoint.store import why_torn
@@ -72,6 +72,38 @@ def test_ctrl_c_saves_and_kill_leaves_whole_checkpoints_to_go_on_from(runs, star
     third.send_signal(signal.SIGTERM)
     assert "resumed" in third.communicate(timeout=60)[0]
     assert third.returncode == 0
+
+
+def flip_a_bit(checkpoint: Path) -> None:
+    file = next(checkpoint.glob("rank-*.safetensors"))
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def test_a_damaged_checkpoint_is_told_and_where_no_other_stands_the_run_asks(runs, start) -> None:
+    config, checkpoints = runs.config("damaged"), runs.folder("damaged") / "checkpoints"
+    assert start(config).wait(timeout=120) == 0
+    flip_a_bit(checkpoints / "step-00000008")
+    again = start(config)
+    output = again.communicate(timeout=120)[0]
+    told = (
+        f"checkpoint {checkpoints}/step-00000008 is torn (rank-00000.safetensors has another checksum) and is skipped"
+    )
+    assert again.returncode == 0, output
+    assert f"warning: {told}" in output
+    assert "resumed  step 4" in output
+    assert {"message": told} in [row["fields"] for row in read_json_lines(runs.folder("damaged") / "events.jsonl")]
+
+    for folder in checkpoints.glob("step-*"):
+        flip_a_bit(folder)
+    names = sorted(checkpoints.iterdir())
+    ranks = start_ranks(2, ROOT / "ssrnn_dist/train.py", str(config))
+    outputs = [rank.communicate(timeout=120)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [2, 1], outputs
+    (line,) = (line for line in outputs[0].splitlines() if line.startswith("error:"))
+    assert line.startswith(f"error: {checkpoints}: 2 checkpoints, none of them whole (the newest: ")
+    assert "--fresh" in line
+    assert sorted(checkpoints.iterdir()) == names
 
 
 @pytest.mark.parametrize(

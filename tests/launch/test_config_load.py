@@ -131,6 +131,16 @@ def test_a_value_of_several_kinds_gives_one_line(workers: Any) -> None:
         ({"data": {"mixture": ["a"]}}, "data.mixture.0: 'a'; a mapping is wanted; allowed keys: index, name, weight"),
         ({"data": {"index": "x", "build": {"sources": []}}}, "data.build.sources: []; at least 1"),
         ({7: 1}, "7: unknown key; "),
+        ({"tracking": {"uri": "http://"}}, "tracking.uri: a server's address without a host; one such as http://"),
+        ({"tracking": {"uri": "https://:5000"}}, "tracking.uri: a server's address without a host; "),
+        ({"tracking": {"uri": "http:///mlflow:5000"}}, "tracking.uri: a server's address without a host; "),
+        ({"tracking": {"uri": "http://me:hidden@"}}, "tracking.uri: a server's address without a host; one"),
+        ({"tracking": {"uri": "http://mlflow:http"}}, "tracking.uri: a server's address without a host; "),
+        ({"tracking": {"uri": "http://[::1"}}, "tracking.uri: a server's address without a host; "),
+        ({"cluster": {"image": "a b"}}, "cluster.image: 'a b'; a container image is wanted: "),
+        ({"cluster": {"image": "https://registry/a"}}, "cluster.image: 'https://registry/a'; a container image"),
+        ({"run_root": "memory://x"}, "run_root: 'memory://x'; gone with its process; a folder, or a store's URL"),
+        ({"checkpoint": {"uri": "Memory://x"}}, "checkpoint.uri: Memory://x, which is gone with its process; s3://"),
     ],
 )
 def test_a_wrong_value_says_where_and_what_is_allowed(sections: dict[Any, Any], begins: str) -> None:
@@ -138,6 +148,14 @@ def test_a_wrong_value_says_where_and_what_is_allowed(sections: dict[Any, Any], 
         check_config({**SMALLEST, **sections})
     (line,) = [str(problem) for problem in raised.value.problems]
     assert line.startswith(begins), line
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["i", "localhost:5000/team/my_run:v1.2-cu12", "rayproject/ray:2.60.0-py311", f"ghcr.io/a/b@sha256:{'0' * 64}"],
+)
+def test_an_images_name_is_taken_as_it_is(image: str) -> None:
+    assert check_config({**SMALLEST, "cluster": {"image": image}}).cluster.image == image
 
 
 def test_overrides_set_values_and_the_last_one_wins(tmp_path: Path) -> None:

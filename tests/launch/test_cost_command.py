@@ -2,7 +2,12 @@
 
 import csv
 import json
+import math
 import os
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssrnn_dist.config import load_config
+from ssrnn_dist.hooks import StepMetrics
+from ssrnn_dist.run_lock import run_lock
 from ssrnn_dist.tracking.costs_of_runs import tables
 from ssrnn_dist.tracking.costs_of_runs.equal_loss import step_at, value_at
 from ssrnn_dist.tracking.costs_of_runs.from_folder import run_in_folder
 from ssrnn_dist.tracking.costs_of_runs.run_cost import Spent
+from ssrnn_dist.tracking.history import History
 from ssrnn_dist.tracking.tracker import Tracker
 from ssrnn_launch.cli.main import main
 
@@ -170,6 +178,9 @@ def test_csv_and_picture(root: Path, tmp_path: Path, capfd: pytest.CaptureFixtur
         (["--picture", "a.txt"], "--picture"),
         (["--uri", "ftp://x"], "--uri"),
         (["--send", "nowhere"], "--send: nowhere"),
+        (["--loss", "nan"], "--loss: nan"),
+        (["--loss", "-1"], "--loss: -1.0"),
+        (["--uri", "sqlite://"], "--uri: no MLflow in sqlite://; "),
     ],
 )
 def test_wrong_words_are_told_in_a_line(
@@ -184,9 +195,85 @@ def test_wrong_words_are_told_in_a_line(
 
 def test_no_mlflow_is_made_by_asking(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["cost", "--run-root", str(tmp_path)]) == 2
-    assert not list(tmp_path.iterdir())
+    other = tmp_path / "photos.db"
+    typo = f"sqlite:///{tmp_path}/none.db"
+    with closing(sqlite3.connect(other)) as photos:
+        photos.execute("CREATE TABLE photos (name TEXT)")
+    before = other.read_bytes()
+    (tmp_path / "no.db").write_text("no database at all" * 9)
+    for uri in (typo, f"{typo}?timeout=9", f"sqlite+pysqlite:///{other}", f"sqlite:///{tmp_path}/no.db"):
+        assert main(["cost", "--uri", uri]) == 2
+        assert f"--uri: no MLflow in {uri}; " in capfd.readouterr().err
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["no.db", "photos.db"]
+    assert other.read_bytes() == before
     assert main(["cost", "--uri", "http://127.0.0.1:9"]) == 1
     assert "MLflow can't be asked" in capfd.readouterr().err
+
+
+def test_one_run_that_cannot_be_read_hides_none_of_the_others(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    good, odd, bad = root / "wide", make_run(root / "more", name="odd"), make_run(root / "more", name="bad")
+    beat = {"kind": "beat", "life": 0}
+    with (odd / "ledger.jsonl").open("a") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in (beat, {"kind": "rate"}, {**beat, "step": "a"})))
+    found = cost_json(capfd, good, odd)
+    assert [row["label"] for row in found["rows"]] == ["wide", "odd"]
+    assert all(row["cost_usd"] for row in found["rows"])
+
+    (bad / "metrics.jsonl").unlink()
+    (bad / "metrics.jsonl").mkdir()
+    assert main(["cost", str(bad), str(good)]) == 1
+    told = capfd.readouterr()
+    assert "wide" in told.out
+    assert f"error: left out: [Errno 21] Is a directory: '{bad}/metrics.jsonl'" in told.err
+    assert main(["cost", str(bad)]) == 2
+    assert "bad/metrics.jsonl" in capfd.readouterr().err
+
+
+def test_a_run_is_running_while_its_lock_is_held_or_far_away_while_it_beats(tmp_path: Path) -> None:
+    def status() -> str:
+        return run_in_folder(folder).status
+
+    folder = make_run(tmp_path, began=time.time() - 280)  # it ends 280 s later
+    assert status() == "running"
+    with run_lock(folder):
+        assert status() == "running"
+    assert status() == "killed"
+    (folder / "summary.json").write_text(json.dumps({"stopped": True}))
+    assert status() == "killed"
+    (folder / "summary.json").write_text(json.dumps({"stopped": False}))
+    assert status() == "finished"
+    assert run_in_folder(make_run(tmp_path, name="long-ago")).status == "killed"
+
+
+def test_the_loss_is_of_the_furthest_step_wherever_it_is_read(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The second command was killed before it came as far as the first."""
+    folder = make_run(tmp_path, [PlannedLife(0, 3)])
+    (folder / "metrics.jsonl").unlink()
+    config = load_config(folder / "config.yaml")
+    names = [name for name in StepMetrics.__dataclass_fields__ if not name.startswith("valid_")]
+    losses = ({1: 4.0, 2: 3.0, 3: 2.0}, {2: 2.5, 3: math.nan}, {2: 2.25})
+    for told, expected in zip(losses, (2.0, None, None), strict=True):
+        tracker, history = Tracker(config, run_folder=folder), History(folder / "metrics.jsonl", min(told) - 1)
+        for step, loss in told.items():
+            metrics = StepMetrics(**{**dict.fromkeys(names), "layer_residuals": (), "step": step, "train_loss": loss})
+            metrics = replace(metrics, worker_hours=1.0)
+            tracker.log(metrics, history.append(metrics))
+        history.close()
+        assert tracker.finish("KILLED", 60) == 0
+        for found in (cost_json(capfd, folder), cost_json(capfd, "--run-root", tmp_path)):
+            assert rows_of(found, "train_loss") == {"a-run": (expected,)}  # NaN is null in JSON
+
+
+def test_a_run_that_has_booked_nothing_began_at_no_time(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/ledger.jsonl").touch()
+    assert rows_of(cost_json(capfd, root / "wide", tmp_path / "empty"), "began")["empty"] == (None,)
+    assert main(["cost", str(tmp_path / "empty"), str(root / "wide")]) == 0
+    assert "1970" not in capfd.readouterr().out
 
 
 def test_what_an_ended_run_could_not_send_is_sent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

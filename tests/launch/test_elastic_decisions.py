@@ -1,6 +1,8 @@
 """Where workers go, who is lost, when to grow and when to give up: the supervisor's decisions, without a cluster."""
 
 import threading
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import ray
@@ -10,13 +12,15 @@ from hypothesis import strategies as st
 from ssrnn_dist.config.cost import CostSection
 from ssrnn_dist.config.scale import ScaleSection
 from ssrnn_dist.hooks import Finished
+from ssrnn_dist.problems import UserError
+from ssrnn_dist.tracking.ledger import Ledger
 from ssrnn_dist.tracking.lives import Rate
 from ssrnn_dist.tracking.prices import Prices
 from ssrnn_launch.board import Board, News, Pulse
 from ssrnn_launch.failures import Failure, reason_of, root_cause, why_give_up
 from ssrnn_launch.placing import Node, choose_size, most_places, needs, places, rooms_of, seats_of
 from ssrnn_launch.pulse import stacks
-from ssrnn_launch.renting import unoccupied
+from ssrnn_launch.renting import Renting, unoccupied
 from ssrnn_launch.watch import Vitals, place_in, should_grow
 
 CPU = {"CPU": 1.0}
@@ -96,6 +100,18 @@ def test_rented_places_without_a_worker_are_counted_of_our_nodes_or_of_all() -> 
     assert unoccupied(found, held, prices, CPU, whole=False) == {quarter: 1}
     assert unoccupied(found, held, prices, CPU, whole=True) == {quarter: 1 + 4, whole: 1}
     assert unoccupied(found, held, Prices.of(CostSection(usd_per_worker_hour=2.0)), CPU, whole=True) == {}
+
+
+def test_a_budget_that_nobody_could_hold_hires_nobody(tmp_path: Path) -> None:
+    file = tmp_path / "prices.yaml"
+    file.write_text("{date: 2026-11-01, source: us, prices: [{instance_type: b, on_demand: 1.0, per: node}]}")
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.open_life("started")
+    for budget_usd, hires in ((None, True), (5.0, False)):
+        renting = Renting(CostSection(price_file=str(file), budget_usd=budget_usd), ledger, CPU, lambda message: None)
+        with nullcontext() if hires else pytest.raises(UserError, match="node 10.0.0.1 has no price"):
+            renting.hire_all({"0/0": node("1")})
+    ledger.close()
 
 
 def test_a_silent_worker_is_lost_and_one_that_never_spoke_is_given_time() -> None:

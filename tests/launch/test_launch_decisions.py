@@ -24,7 +24,7 @@ from ssrnn_launch.local import absolute_paths, train_locally
 from ssrnn_launch.machine import available_cores, local_share, quickstart_workers
 from ssrnn_launch.problems import LaunchFailed, Stopped, user_error_of
 from ssrnn_launch.quickstart import quickstart_config
-from ssrnn_launch.ray_session import _own_folder
+from ssrnn_launch.ray_session import _own_folder, connected_ray
 from ssrnn_launch.rendezvous import interface_of
 from ssrnn_launch.stop_signals import StopSignals, last_resort
 from ssrnn_launch.wheel import build_wheel
@@ -268,6 +268,12 @@ def test_folders_of_killed_commands_are_swept_away_and_those_in_use_are_not() ->
 def test_the_loopback_interface_is_found() -> None:
     assert interface_of("127.0.0.1") == "lo"
     assert interface_of("203.0.113.7") is None
+
+
+def test_a_dashboards_address_is_no_heads() -> None:
+    told = r"127\.0\.0\.1:8265, the address of a dashboard; IP:PORT of a head.* `ssrnn submit --address http://127"
+    with pytest.raises(UserError, match=told), connected_ray("http://127.0.0.1:8265"):
+        pass
 
 
 def test_our_wheel_holds_what_hatchlings_holds(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_a_budget_that_starting_takes_ends_the_start(corpus: Path, tmp_path: Pat
     prices = {"cost__usd_per_worker_hour": 3600, "cost__budget_usd": 1}  # a second of two workers is past it
     ended = ssrnn("train", write_config(tmp_path, tiny(corpus, **prices)), cwd=tmp_path)
     assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
-    assert "cost.budget_usd is used up while no workers trained; the same command goes on" in ended.stderr
+    assert "cost.budget_usd is used up while no workers trained; a larger budget goes on" in ended.stderr
     assert "step 1/" not in ended.stdout
 
 

@@ -1,5 +1,6 @@
 """`ssrnn cost`: what runs have cost, by run, project or day, and how much they cost until the same loss."""
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,10 +59,12 @@ def cost(
     from ssrnn_launch.progress import counted_progress
 
     check_picture(picture)
+    _check_loss(loss)
     if send:
         _send(runs or [])
         return
     after = None if since is None else _day(since)
+    left_out: list[str] = []
     compares = loss is not None or picture is not None or (by == "run" and len(runs or []) > 1)
     with counted_progress("reading MLflow") as progress:
         costs = gather(
@@ -72,6 +75,7 @@ def cost(
             since=after,
             with_history=compares or by == "day",
             progress=progress,
+            leave_out=left_out.append,
         )
     equal = compare(costs, metric, loss) if compares and costs else None
     rows = _rows(costs, by, after)
@@ -80,6 +84,17 @@ def cost(
     show(costs, rows, by, equal)
     if picture is not None:
         _draw(picture, costs, equal)
+    for problem in left_out:
+        output.note(f"error: left out: {' '.join(problem.split())}")
+    if left_out:
+        raise typer.Exit(1)
+
+
+def _check_loss(loss: float | None) -> None:
+    from ssrnn_dist.problems import user_error
+
+    if loss is not None and not (math.isfinite(loss) and loss >= 0):
+        raise user_error("--loss", str(loss), "a loss in nats per token is wanted, such as 3.2")
 
 
 def _rows(costs: "Sequence[RunCost]", by: str, after: float | None) -> "list[CostRow]":

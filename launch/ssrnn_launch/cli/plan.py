@@ -57,6 +57,7 @@ def plan(
     """Forecast a run: memory, step time, dollars and energy for the given number of workers and its neighbours.
 
     Times come from a calibration of seconds on this machine, or from a GPU's data sheet; the output says which.
+    Exit code 1: all is shown, but none of the given numbers of workers is possible.
 
     Example: ssrnn plan launch/configs/laptop.yaml --workers 2 --picture plan.svg
     """
@@ -78,6 +79,20 @@ def plan(
         _show(made, checks)
     if picture is not None:
         save_picture(draw_plan(run.name, made.found, f"{made.ground}: {made.source}"), picture)
+    if (hopeless := why_hopeless(made.found.choices)) is not None:
+        output.note(f"error: {hopeless}")  # no exception: the one JSON object is out
+        raise typer.Exit(1)
+
+
+def why_hopeless(choices: "Sequence[Choice]") -> str | None:
+    """Why the run as it is given cannot be, with what could; None where some given number of workers is possible."""
+    given = [each for each in choices if each.is_given]
+    if any(each.impossible is None for each in given):
+        return None
+    possible = ", ".join(str(each.workers) for each in choices if each.impossible is None)
+    allowed = f"possible: {possible}" if possible else "nor are their neighbours"
+    counts = ", ".join(str(each.workers) for each in given)
+    return f"scale.workers: {counts}: impossible ({given[0].impossible}); {allowed}"
 
 
 def _waiting(text: str) -> Any:
@@ -189,10 +204,8 @@ def _show_notes(made: "Plan") -> None:
         output.say(
             f"the steps that were timed differ by ±{spread:.0%}: this machine does other things; --calibrate again"
         )
-    if not any(each.cost_usd is not None for each in made.found.choices):
-        output.say(
-            "no price is given, so dollars are not known: cost.usd_per_worker_hour, …_device_hour or …_node_hour"
-        )
+    if made.why_no_dollars is not None:
+        output.say(f"no dollars: {made.why_no_dollars}")
     if made.text.valid_tokens is None and made.ground != "nothing":
         output.say("no corpus stands yet: the time is without validation and reading text")
 

@@ -2,14 +2,20 @@
 
 Reads indexes; imports torch inside, to count parameters."""
 
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ssrnn_data.errors import DataError
 from ssrnn_dist.config import ModelConfig, RunConfig
+from ssrnn_dist.console import dollars
+from ssrnn_dist.problems import UserError
+from ssrnn_dist.tracking.prices import Prices
+from ssrnn_launch import placing
 from ssrnn_launch.corpus import corpus_folder
-from ssrnn_launch.doctor.checks import Check, fail, ok, warn
+from ssrnn_launch.doctor.checks import Check, fail, grouped, listed, nodes_, ok, warn
 from ssrnn_launch.doctor.facts import Need
+from ssrnn_launch.plan.prices import why_no_dollars
+from ssrnn_launch.renting import unpriced
 
 if TYPE_CHECKING:
     from ssrnn_data.mixture.sources import OpenedSource
@@ -36,14 +42,42 @@ def check_corpora(config: RunConfig) -> tuple[Check, "list[OpenedSource]"]:
 
 
 def check_price(config: RunConfig) -> Check:
-    """Without a price nothing is booked in dollars, and no budget holds."""
+    """The prices themselves, and whether they fit a node as the config asks for it (check_node_prices: as it is)."""
     cost = config.cost
     if not cost.is_priced:
         return warn("price", "none: cost_usd stays null", "cost.usd_per_worker_hour, or another price of `cost`")
-    if cost.price_file is not None and not Path(cost.price_file).expanduser().is_file():
-        return fail("price", f"{cost.price_file}: no such file", "cost.price_file names a YAML file of prices")
-    budget = "no budget" if cost.budget_usd is None else f"a budget of ${cost.budget_usd:,.2f}"
+    odd: list[str] = []
+    try:
+        Prices.of(cost, odd.append)
+        unknown = why_no_dollars(config, times_known=True)
+    except UserError as error:
+        first, *others = error.problems
+        more = f" (and {len(others)} more)" if others else ""
+        return fail("price", f"{first.where}: {first.came}{more}", first.allowed)
+    if unknown is not None:
+        return warn("price", unknown, "unless the nodes' own labels fit an entry, `train` refuses a budget")
+    if odd:
+        return warn("price", odd[0], "the prices of today, with their date")
+    budget = "no budget" if cost.budget_usd is None else f"a budget of {dollars(cost.budget_usd)}"
     return ok("price", f"given, {budget}")
+
+
+def check_node_prices(config: RunConfig, found: Sequence[placing.Node], used: Collection[str]) -> list[Check]:
+    """Does the price file price the nodes that are there? Without one nothing is to be checked.
+
+    found: the cluster's nodes.  used: ids of those that workers go to; the others are paid for with rented: cluster."""
+    cost = config.cost
+    if cost.price_file is None:
+        return []
+    paid_for = [node for node in found if node.id in used or cost.rented == "cluster"]
+    wanted = unpriced(paid_for, Prices.of(cost))
+    if not wanted:
+        return [ok("node prices", f"{nodes_(len(paid_for))} priced by {cost.price_file}")]
+    judge, so = (warn, "cost_usd is null") if cost.budget_usd is None else (fail, "`train` refuses the budget")
+    return [
+        judge("node prices", f"{listed(nodes)}: no price, so {so}", f"{entry}, in {cost.price_file}")
+        for entry, nodes in grouped(wanted).items()
+    ]
 
 
 def need_of(config: RunConfig, corpora: "list[OpenedSource]") -> Need:

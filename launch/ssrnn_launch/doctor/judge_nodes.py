@@ -14,6 +14,7 @@ MUST_BE_EQUAL = ("python", "torch", "deepspeed", "ray")
 MAY_BE_MISSING = {"nccl": "gpu", "triton": "gpu"}  # a worker without a GPU needs neither
 LEAST_SHM_BYTES = 1 << 30
 LEAST_OPEN_FILES = 4096
+LEAST_DISK_BYTES = 1 << 30  # logs, MLflow's database, a report
 SAME = "install the same on every node: one image, or constraints.txt"
 
 
@@ -136,7 +137,7 @@ def judge_limits(facts: Mapping[str, NodeFacts]) -> Check:
 
 
 def judge_disks(facts: Mapping[str, NodeFacts], need: Need) -> list[Check]:
-    """Free space where checkpoints go, and in each node's other folders."""
+    """Free space where checkpoints go, and in each node's other folders. need: zeros where it is not known."""
     all_bytes = need.checkpoint_bytes * (need.checkpoints + 1)  # a new one is written before an old one goes
     checks = []
     for what in sorted({what for found in facts.values() for what in found.free_bytes}):
@@ -144,14 +145,17 @@ def judge_disks(facts: Mapping[str, NodeFacts], need: Need) -> list[Check]:
         if not free:
             continue
         least = min(free, key=lambda node: free[node])
-        wanted = all_bytes if what == "run_root" else LEAST_SHM_BYTES
+        holds_checkpoints = what == "run_root"
+        wanted = max(LEAST_DISK_BYTES, all_bytes if holds_checkpoints else 0)
         detail = f"{gigabytes(free[least])} free on {least}, {gigabytes(wanted)} wanted"
-        if what == "run_root" and free[least] < need.checkpoint_bytes:
+        if holds_checkpoints and free[least] < need.checkpoint_bytes:
             checks.append(fail(f"disk of {what}", detail, "make room: not one checkpoint fits"))
         elif free[least] < wanted:
             checks.append(warn(f"disk of {what}", detail, "make room, or a smaller checkpoint.keep"))
         else:
-            checks.append(ok(f"disk of {what}", f"at least {gigabytes(free[least])} free"))
+            unknown = " (what checkpoints take is known once the corpus stands)"
+            more = unknown if holds_checkpoints and not need.checkpoint_bytes else ""
+            checks.append(ok(f"disk of {what}", f"at least {gigabytes(free[least])} free{more}"))
     return checks
 
 

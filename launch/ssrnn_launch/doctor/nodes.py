@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssrnn_dist.config import RunConfig
 from ssrnn_launch.doctor import storage_probes
-from ssrnn_launch.doctor.before import index_file
+from ssrnn_launch.doctor.before import check_node_prices, index_file
 from ssrnn_launch.doctor.checks import Check, fail, nodes_, ok, warn
 from ssrnn_launch.doctor.connections import examine_network
 from ssrnn_launch.doctor.facts import Need, Node, NodeFacts, Offset, offset_of
@@ -32,6 +32,7 @@ from ssrnn_launch.doctor.judge_storage import judge_indexes, judge_mlflow, judge
 from ssrnn_launch.doctor.network_probes import mlflow_error
 from ssrnn_launch.doctor.probes import Agent, node_facts, now
 from ssrnn_launch.doctor.team import Answer, Team, cluster_nodes
+from ssrnn_launch.nodes import read_nodes
 
 if TYPE_CHECKING:
     from ssrnn_data.mixture.sources import OpenedSource
@@ -49,6 +50,7 @@ def examine_nodes(
     yield ok("ray", f"{config.cluster.address or 'started here on 127.0.0.1'}: {nodes_(len(alive))}")
     yield judge_room(alive, config.scale)
     used = [node for node in alive if room_on(node, config.scale)] or alive
+    yield from check_node_prices(config, read_nodes(), {node.id for node in used})
     doing(f"asking {nodes_(len(used))}")
     team = Team(Agent, {node.name: node for node in used})
     try:

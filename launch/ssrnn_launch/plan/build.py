@@ -18,6 +18,7 @@ from ssrnn_launch.plan.computing import computing_by_calibration, computing_by_s
 from ssrnn_launch.plan.devices import SHEETS_OF, Gpu, gpu_named
 from ssrnn_launch.plan.forecast import Forecast, Ground, as_values, forecast
 from ssrnn_launch.plan.memory import Base
+from ssrnn_launch.plan.prices import why_no_dollars
 from ssrnn_launch.plan.splits import Room, counts_of
 from ssrnn_launch.plan.traffic import Network, sheet_network
 from ssrnn_launch.plan.vocabulary import Text, text_of
@@ -49,6 +50,12 @@ class Plan:
     source: str
     calibration: Calibration | None
 
+    @property
+    def why_no_dollars(self) -> str | None:
+        """Why no choice has dollars; None where one has."""
+        times_known = any(each.run_seconds is not None for each in self.found.choices)
+        return why_no_dollars(self.config, times_known=times_known)
+
     def as_values(self) -> dict[str, Any]:
         work = self.work
         return {
@@ -61,6 +68,7 @@ class Plan:
             "tokens": work.train.steps * work.train.tokens_per_batch,
             "flops_per_token": work.flops_per_token,
             "zero_stage": self.config.scale.zero_stage,
+            "no_dollars": self.why_no_dollars,
             **as_values(self.found),
             "calibration": None if self.calibration is None else calibration_values(self.calibration),
         }

@@ -37,7 +37,7 @@ def draw_plan(name: str, found: Forecast, source: str) -> "Figure":
 
 
 def _other(shown: list[Choice]) -> str:
-    return "dollars" if any(each.cost_usd is not None for each in shown) else "workers (no price is given)"
+    return "dollars" if any(each.cost_usd is not None for each in shown) else "workers (dollars are not known)"
 
 
 def _across(choice: Choice, by_dollars: bool) -> float:

@@ -12,9 +12,11 @@ import yaml
 
 from ssrnn_dist.config import RunConfig, to_yaml
 from ssrnn_dist.problems import Problem, UserError, user_error
+from ssrnn_launch.targets.kubernetes_rules import is_secret_reference
 from ssrnn_launch.targets.nodes import Nodes, nodes_of, price_labels, worker_labels
 
 MOUNT = "/ssrnn"
+SHARED_MEMORY = "/dev/shm"
 LONGEST_NAME = 47  # KubeRay's limit for a RayJob, a DNS label
 LARGEST_CONFIG_MAP_BYTES = 1_000_000  # Kubernetes allows 1 MiB, names included
 STOP_SECONDS = 120  # for a pod that is told to go to save a checkpoint
@@ -139,7 +141,7 @@ def _mounts(config: RunConfig, name: str, wheel: str, texts: list[str]) -> dict[
     items = [{"key": "code.whl", "path": wheel}, *({"key": text, "path": text} for text in texts)]
     return {
         MOUNT: {"name": "ssrnn", "configMap": {"name": name, "items": items}},
-        "/dev/shm": {"name": "shm", "emptyDir": {"medium": "Memory"}},  # NCCL's, and Ray's objects
+        SHARED_MEMORY: {"name": "shm", "emptyDir": {"medium": "Memory"}},  # NCCL's, and Ray's objects
         **{
             folder: {"name": f"volume-{number}", "persistentVolumeClaim": {"claimName": claim}}
             for number, (folder, claim) in enumerate(config.cluster.volumes.items())
@@ -174,7 +176,7 @@ class _Share:
 
 def secret_references(secrets: Mapping[str, str]) -> list[dict[str, Any]]:
     """Variables of a container that Kubernetes fills in; UserError for a name that is not secret/key."""
-    wrong = [(variable, name) for variable, name in secrets.items() if not re.fullmatch(r"[\w.-]+/[\w.-]+", name)]
+    wrong = [(variable, name) for variable, name in secrets.items() if not is_secret_reference(name)]
     if wrong:
         allowed = "secret/key, the name of a Kubernetes Secret and of a key in it, is wanted"
         raise UserError(*(Problem(f"cluster.secrets.{variable}", name, allowed) for variable, name in wrong))

@@ -13,7 +13,7 @@ from ssrnn_dist.problems import Problem, UserError
 from ssrnn_dist.tracking.prices import INSTANCE_TYPE_LABELS, MARKET_LABEL, MARKETS
 
 STORAGE_EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
-_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")  # of Kubernetes, and of Ray
+LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")  # of Kubernetes, and of Ray
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ def price_labels(instance_type: str | None, spot: bool) -> dict[str, str]:
 
     instance_type: None where it is not known; one that can't be a label's value is left to cost.instance_type."""
     market = next(label for label, market in MARKETS.items() if market == ("spot" if spot else "on_demand"))
-    of_type = (
-        {INSTANCE_TYPE_LABELS[0]: instance_type} if instance_type and _LABEL_VALUE.fullmatch(instance_type) else {}
-    )
+    of_type = {INSTANCE_TYPE_LABELS[0]: instance_type} if instance_type and LABEL_VALUE.fullmatch(instance_type) else {}
     return {**of_type, MARKET_LABEL: market}
 
 

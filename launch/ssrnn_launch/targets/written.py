@@ -14,6 +14,7 @@ from ssrnn_dist.config import RunConfig
 from ssrnn_dist.storage.standing import check_goes_on
 from ssrnn_launch.submit import carried, job_environment
 from ssrnn_launch.targets import kubectl, kuberay, machines, schemas
+from ssrnn_launch.targets.kubernetes_rules import check_for_kubernetes
 from ssrnn_launch.targets.nodes import check_for_nodes, check_no_logins, storage_extras
 from ssrnn_launch.targets.text import as_yaml
 from ssrnn_launch.wheel import build_wheel, requirements
@@ -38,6 +39,7 @@ def for_kuberay(config: RunConfig, schema: Mapping[str, Any] | None, checked: st
     """The manifest.  schema: of a CRD; None: our own description of what we write."""
     check_no_logins(config)
     check_for_nodes(config)
+    check_for_kubernetes(config, (kuberay.MOUNT, kuberay.SHARED_MEMORY))
     if not fresh:
         check_goes_on(config)
     config, files = carried(config, f"{kuberay.MOUNT}/")

@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from ssrnn_dist.tracking.history import RESUMED_FROM
+from ssrnn_dist.tracking.jsonl import NON_FINITE
+from ssrnn_dist.tracking.phases import PHASES
 
 SECONDS_A_DAY = 86_400
-_BEAT = re.compile(rb'\{"kind": "beat", "life": (\d+), "time": (\d+)')
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:e[-+][0-9]+)?"
+_PHASES = rf'\{{(?:"(?:{"|".join(PHASES)})": {_NUMBER}(?:, )?)*\}}'
+_BEAT = re.compile(  # whole, as Ledger writes it
+    (
+        rf'\{{"kind": "beat", "life": ([0-9]+), "time": ([0-9]+)(?:\.[0-9]+)?, "step": [0-9]+, "tokens": [0-9]+, '
+        rf'"booked": \{{(?:"[0-9]+": {_PHASES}(?:, )?)*\}}, "unoccupied": \{{(?:"[0-9]+": {_NUMBER}(?:, )?)*\}}, '
+        rf'"joules": (?:null|{_NUMBER})\}}\n'
+    ).encode()
+)
 _STEP = re.compile(rb'\{"step": (\d+), ')
 TRAIN_LOSS, VALID_LOSS, COST, SOURCES = b'"train_loss": ', b'"valid_loss": ', b'"cost_usd": ', b'"sources": '
 
@@ -21,12 +31,13 @@ TRAIN_LOSS, VALID_LOSS, COST, SOURCES = b'"train_loss": ', b'"valid_loss": ', b'
 def few_ledger_rows(path: Path) -> list[dict[str, Any]]:
     """A ledger's rows, oldest first: of its beats the last one of each life on each day (UTC).
 
-    A beat tells all of its life until then, so that these rows add up to the same as all of them, on each day, too."""
+    A beat tells all of its life until then, so that these rows add up to the same as all of them, on each day, too.
+    Rows of another shape are kept: lives.py leaves them out."""
     kept: dict[int, bytes] = {}
     last: dict[tuple[bytes, int], tuple[int, bytes]] = {}
     for number, line in enumerate(_lines(path)):
-        beat = _BEAT.match(line)
-        if beat is not None and _is_whole(line):
+        beat = _BEAT.fullmatch(line)
+        if beat is not None:
             last[beat[1], int(beat[2]) // SECONDS_A_DAY] = (number, line)
         else:
             kept[number] = line
@@ -37,22 +48,28 @@ def few_ledger_rows(path: Path) -> list[dict[str, Any]]:
 
 @dataclass
 class Curves:
-    """A history's losses by step, of the rows that count, and the cost when a step was first reached."""
+    """A history's losses by step, of the rows that count, and the cost when a step was first reached.
+
+    latest_*: (step, loss) of the furthest step, as it was logged last, NaN too: as MLflow has it."""
 
     train_losses: dict[int, float] = field(default_factory=dict)
     valid_losses: dict[int, float] = field(default_factory=dict)
     cost_usd: dict[int, float] = field(default_factory=dict)
     furthest: int = 0
+    latest_train_loss: tuple[int, float] | None = None
+    latest_valid_loss: tuple[int, float] | None = None
 
     def add(self, step: int, train_loss: float | None, valid_loss: float | None, cost_usd: float | None) -> None:
         """A later row of the same step replaces an earlier one, but for its cost."""
         self.furthest = max(self.furthest, step)
         for losses, loss in ((self.train_losses, train_loss), (self.valid_losses, valid_loss)):
-            if loss is not None:
+            if loss is not None and math.isfinite(loss):
                 losses[step] = loss
             elif step in losses:
                 del losses[step]
-        if cost_usd is not None:
+        self.latest_train_loss = _later(self.latest_train_loss, step, train_loss)
+        self.latest_valid_loss = _later(self.latest_valid_loss, step, valid_loss)
+        if cost_usd is not None and math.isfinite(cost_usd):
             self.cost_usd.setdefault(step, cost_usd)
 
     def go_back(self, step: int) -> None:
@@ -126,6 +143,12 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def _number(row: Mapping[str, Any], key: str) -> float | None:
-    """What is no number, such as "NaN", is left out."""
+    """None where there is none; "NaN" is one."""
     value = row.get(key)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    if isinstance(value, str):
+        value = NON_FINITE.get(value)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _later(known: tuple[int, float] | None, step: int, loss: float | None) -> tuple[int, float] | None:
+    return known if loss is None or (known is not None and known[0] > step) else (step, loss)

@@ -3,6 +3,7 @@
 Imports the tracking readers and yaml."""
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import yaml
 
 from ssrnn_dist.problems import user_error
+from ssrnn_dist.run_lock import LOCK, is_locked
 from ssrnn_dist.tracking.costs_of_runs.few_rows import few_ledger_rows, read_curves
 from ssrnn_dist.tracking.costs_of_runs.run_cost import RunCost, Spent
 from ssrnn_dist.tracking.ledger import LEDGER
@@ -18,6 +20,7 @@ from ssrnn_dist.tracking.lives import Life, lives_of
 from ssrnn_dist.tracking.totals import totals_of
 
 METRICS = "metrics.jsonl"
+SILENT_SECONDS = 120.0  # a beat comes every 30 s, to a URL some seconds later
 
 
 def is_run_folder(word: str) -> bool:
@@ -38,13 +41,13 @@ def run_in_folder(folder: Path) -> RunCost:
         name=str(config.get("name") or folder.resolve().name),
         run_id=summary.get("mlflow_run_id"),
         project=tracking.get("project") or tracking.get("experiment") or "",
-        status=_status(summary),
-        began=totals.lives[0].time if totals.lives else 0.0,
+        status=_status(summary, _is_trained_now(folder, totals.lives)),
+        began=totals.lives[0].time if totals.lives else None,
         worker_hours=totals.worker_hours,
         cost_usd=totals.cost_usd,
         tokens=totals.tokens,
-        train_loss=train_losses[-1][1] if train_losses else None,
-        valid_loss=valid_losses[-1][1] if valid_losses else None,
+        train_loss=curves.latest_train_loss[1] if curves.latest_train_loss else None,
+        valid_loss=curves.latest_valid_loss[1] if curves.latest_valid_loss else None,
         goodput=totals.goodput,
         lost_usd=totals.lost_usd,
         energy_kwh=totals.energy_kwh,
@@ -69,7 +72,7 @@ def growth(rows: Sequence[dict[str, Any]]) -> list[Spent]:
                 ended = current if ended is None else together(ended, current)
             current = life
             totals = totals_of((life,) if ended is None else (ended, life))
-            spent.append(Spent(row["time"], totals.worker_hours, totals.cost_usd))
+            spent.append(Spent(life.ended or life.time, totals.worker_hours, totals.cost_usd))
     return spent
 
 
@@ -95,6 +98,15 @@ def _mapping(path: Path, read: Callable[[str], Any]) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _status(summary: dict[str, Any]) -> str:
+def _is_trained_now(folder: Path, lives: Sequence[Life]) -> bool:
+    """By the run's lock; by the age of its books where there is none here, as in a copy of what stands at a URL."""
+    if (folder / LOCK).exists() or not lives:
+        return is_locked(folder)
+    return time.time() - (lives[-1].ended or lives[-1].time) < SILENT_SECONDS
+
+
+def _status(summary: dict[str, Any], is_trained_now: bool) -> str:
     """In MLflow's words."""
-    return "running" if not summary else "killed" if summary.get("stopped") else "finished"
+    if is_trained_now:
+        return "running"
+    return "killed" if not summary or summary.get("stopped") else "finished"

@@ -37,7 +37,7 @@ def runs_in_mlflow(
             progress(done, len(chosen))
             if since is None or _ended(run) >= since:
                 costs.append(_cost_of(client, run, with_history))
-        return sorted(costs, key=lambda cost: cost.began)
+        return sorted(costs, key=lambda cost: cost.age)
     except (ValueError, RunFailed):
         raise
     except Exception as error:

@@ -22,6 +22,7 @@ class Spent:
 class RunCost:
     """One run over all its lives. None: not known.
 
+    began: Unix seconds.  train_loss, valid_loss: of the furthest logged step, as it was logged last.
     spent: how hours and dollars grew, by time.  train_losses, valid_losses: (step, loss).  cost_at_step: (step,
     dollars) when a step was first reached.  All of them are empty where no history was asked for."""
 
@@ -29,7 +30,7 @@ class RunCost:
     run_id: str | None
     project: str
     status: str
-    began: float
+    began: float | None
     worker_hours: float
     cost_usd: float | None
     tokens: int
@@ -42,6 +43,11 @@ class RunCost:
     train_losses: Sequence[tuple[int, float]] = ()
     valid_losses: Sequence[tuple[int, float]] = ()
     cost_at_step: Sequence[tuple[int, float]] = ()
+
+    @property
+    def age(self) -> tuple[bool, float]:
+        """To sort by: the oldest first, and last what has not begun."""
+        return self.began is None, self.began or 0.0
 
     @property
     def usd_per_million_tokens(self) -> float | None:

@@ -133,20 +133,30 @@ def test_where_none_is_whole_any_more_nothing_begins_anew(url: str, world: World
     for step in (1, 2):
         name = rank_file_of(url, step)
         store.write(name, store.read(name)[:-1])
-    told: list[str] = []
-    refused = r"2 finished checkpoints, none of them whole any more; .*--fresh"
+    refused = r"2 checkpoints, none of them whole \(the newest: .*step-00000002 is torn \(rank-00000.*bytes\).*--fresh"
     with pytest.raises(UserError, match=refused):
-        newest_checkpoint(tmp_path / "elsewhere", world, url, told.append)
-    assert [re.search(r"step-0*\d+ is torn", each) is not None for each in told] == [True, True]
+        newest_checkpoint(tmp_path / "elsewhere", world, url)
 
-    save(Destination(tmp_path / "run"), world, range(1, 3))
-    (tmp_path / "run/step-00000003").mkdir()  # one that was never finished
-    for file in (tmp_path / "run").rglob("rank-*.safetensors"):
-        data = file.read_bytes()
-        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(UserError, match=refused):
-        newest_checkpoint(tmp_path / "run", world, None, told.append)
-    assert ["checksum" in each for each in told[2:]] == [True, True]
+
+def flip_a_bit(file: Path) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def test_in_a_folder_a_torn_one_is_told_and_what_is_no_checkpoint_is_not(world: World, tmp_path: Path) -> None:
+    save(Destination(tmp_path), world, range(1, 5), keep=4)
+    (tmp_path / "step-00000002").rename(tmp_path / "step-before-the-fall")  # a name of the user's
+    (tmp_path / "step-00000004/checkpoint.json").unlink()
+    flip_a_bit(tmp_path / "step-00000003/rank-00000.safetensors")
+    told: list[str] = []
+    assert weight_of(newest_checkpoint(tmp_path, world, None, told.append)) == 1
+    assert told == [
+        f"checkpoint {tmp_path}/step-00000004 is torn (no readable checkpoint.json) and is skipped",
+        f"checkpoint {tmp_path}/step-00000003 is torn (rank-00000.safetensors has another checksum) and is skipped",
+    ]
+    flip_a_bit(tmp_path / "step-00000001/rank-00000.safetensors")
+    with pytest.raises(UserError, match=r"3 checkpoints, none of them whole .*--fresh"):
+        newest_checkpoint(tmp_path, world)
 
 
 def test_a_damaged_local_copy_is_fetched_anew(url: str, world: World, tmp_path: Path) -> None:

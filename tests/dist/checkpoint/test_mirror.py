@@ -89,6 +89,21 @@ def test_another_cluster_gets_all_and_what_it_writes_counts(url: str, tmp_path: 
     assert texts(url)["metrics.jsonl"] == "1\n2\n4\n5\n"
 
 
+def test_a_delivered_outbox_goes_there_too_and_a_removed_folder_takes_nothing_away(tmp_path: Path) -> None:
+    here, url = tmp_path / "here", f"file://{tmp_path}/there"
+    side = RunMirror(url, here, Warnings(), every_seconds=0)
+    put(here, ledger_jsonl="1\n", outbox_jsonl="2\n")
+    side.push()
+    assert texts(url) == {"ledger.jsonl": "1\n", "outbox.jsonl": "2\n"}
+    (here / "outbox.jsonl").unlink()
+    side.push()
+    assert texts(url) == {"ledger.jsonl": "1\n"}
+    shutil.rmtree(here)
+    here.mkdir()
+    side.push(final=True)
+    assert texts(url) == {"ledger.jsonl": "1\n"}
+
+
 def test_a_store_that_fails_is_told_once_and_tried_again(tmp_path: Path) -> None:
     warned, here, there = Warnings(), tmp_path / "here", tmp_path / "there"
     put(here, config_yaml="a: 1")
@@ -136,7 +151,8 @@ def stored(url: str, run: dict[str, Any], **files: str) -> None:
 
 
 @pytest.mark.parametrize("trained", ["metrics.jsonl", "checkpoints/step-00000004/checkpoint.json"])
-def test_a_changed_config_is_found_where_the_run_can_be_seen(url: str, trained: str) -> None:
+def test_a_changed_config_is_found_where_the_run_can_be_seen(tmp_path: Path, trained: str) -> None:
+    url = f"file://{tmp_path}/runs"
     run = {"name": "mine", "run_root": url, "data": {"index": "/a"}}
     changed = check_config({**run, "data": {"index": "/b"}, "train": {"learning_rate": 0.5}})
     check_goes_on(changed)  # a new run

@@ -1,14 +1,28 @@
 """The budget: never passed by a run whose steps and checkpoints stay as long as they were, and hardly left unused."""
 
 import random
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssrnn_dist.alone import AloneHooks
+from ssrnn_dist.config import check_config
 from ssrnn_dist.problems import UserError
-from ssrnn_dist.tracking.budget import WIND_UP_SECONDS, Budget, check_budget, is_used_up, seconds_to_stop
+from ssrnn_dist.tracking.budget import (
+    CHECKPOINT_SECONDS,
+    WIND_UP_SECONDS,
+    Budget,
+    check_budget,
+    check_start,
+    is_used_up,
+    seconds_to_stop,
+)
+from ssrnn_dist.tracking.ledger import LEDGER, Ledger
 from ssrnn_dist.tracking.lives import Life, Rate
 from ssrnn_dist.tracking.phases import START_UP, TRAINING
 from ssrnn_dist.tracking.totals import Totals, totals_of
@@ -102,7 +116,13 @@ def test_no_budget_or_no_price_stops_nothing(limit: float | None, cost: float | 
     budget = Budget(limit)
     assert budget.look(cost, 1.0, 1.0) is None
     assert not budget.is_used_up
-    check_budget(limit, spent(0.0, None if cost is None else cost))
+
+
+def test_a_budget_beside_a_cost_that_nobody_knows_is_refused() -> None:
+    """It could not be held: the time that is booked already has no price."""
+    check_budget(None, spent(0.0, None))
+    with pytest.raises(UserError, match=r"^cost.budget_usd: \$5.00, and what the run has cost .* not known"):
+        check_budget(5.0, spent(0.0, None))
 
 
 def spent(start_usd: float, training_usd: float | None) -> Totals:
@@ -114,11 +134,63 @@ def spent(start_usd: float, training_usd: float | None) -> Totals:
 def test_a_run_whose_budget_is_spent_is_not_started_again() -> None:
     check_budget(5.0, totals_of(()))
     check_budget(5.0, spent(0.0, 4.99))
-    with pytest.raises(UserError, match=r"^cost.budget_usd: \$5.10 of \$5.00 are spent, and .*; a larger budget"):
+    with pytest.raises(UserError, match=r"^cost.budget_usd: \$5.10 of \$5.00 are spent; a larger budget"):
         check_budget(5.0, spent(0.0, 5.1))
 
 
 def test_nor_where_another_start_would_pass_it() -> None:
-    check_budget(5.0, spent(1.0, 2.9))
-    with pytest.raises(UserError, match=r"\$4.00 of \$5.00 are spent, and the last start took \$1.00; a larger"):
-        check_budget(5.0, spent(1.0, 3.0))
+    """The longest that any worker took, at what the workers cost now, and the time to stop."""
+    stop = seconds_to_stop(0.0, CHECKPOINT_SECONDS)
+    earlier = [begun(START_UP, workers=4, seconds=4 * 20.0), begun(START_UP, workers=1, seconds=25.0 - stop)]
+    check_start(40.0, 10.0, [], 1.0)  # nobody knows yet how long a start takes
+    check_start(None, 10.0, earlier, 1e9)
+    check_start(40.0, 39.0 - 20.0 - stop, earlier, 1.0)
+    check_start(40.0, 0.0, earlier[1:], 1.59)
+    with pytest.raises(UserError, match=r"\$5.00 of \$40.00 are spent, and to start .* \$35.00 \(35 s\); a larger"):
+        check_start(40.0, 40.0 - 20.0 - stop, earlier, 1.0)
+    with pytest.raises(UserError, match=r"\$0.0000 of \$40.00 are spent, and .* \$40.00 \(25 s\); a larger"):
+        check_start(40.0, 0.0, earlier[1:], 1.6)
+
+
+def begun(phase: str, workers: int, seconds: float) -> Life:
+    return Life(0, "started", 0.0, workers=workers, from_step=0, booked={Rate("worker", 1.0): {phase: seconds}})
+
+
+def test_what_ends_before_a_step_saves_nothing_and_does_not_say_so() -> None:
+    told = Budget(10.0).look(9.0, 1.0, 15.0, has_begun=False)
+    assert told is not None
+    assert "the run ends before a step" in told
+    assert "checkpoint and ends" not in told
+
+
+@pytest.mark.parametrize(
+    ("cost", "world", "told"),
+    [
+        ({"usd_per_worker_hour": 3600.0, "budget_usd": 60.1}, 1, None),
+        ({"usd_per_worker_hour": 3600.0, "budget_usd": 60.1}, 2, r"\$25.00 of \$60.10 .* \$70.00 \(35 s\)"),
+        ({"usd_per_node_hour": 3600.0, "budget_usd": 60.1}, 2, None),
+        ({"usd_per_worker_hour": 3600.0, "budget_usd": 24.0}, 1, r"\$25.00 of \$24.00 are spent; a larger"),
+        ({"price_file": True, "budget_usd": 1e6}, 1, r"but node .* has no price, .*cost.instance_type"),
+        ({"price_file": True}, 1, None),
+    ],
+)
+def test_a_loop_alone_looks_at_its_money_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: dict[str, Any], world: int, told: str | None
+) -> None:
+    """The command before took 20 s to start and trained for 5."""
+    monkeypatch.setenv("WORLD_SIZE", str(world))
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("{date: 2026-11-01, source: us, prices: [{instance_type: b, on_demand: 1.0, per: node}]}")
+    cost = {**cost, "price_file": str(prices)} if "price_file" in cost else cost
+    config = check_config({"name": "alone", "run_root": str(tmp_path), "data": {"index": "x"}, "cost": cost})
+    now = [0.0]
+    ledger = Ledger(config.folder / LEDGER, clock=lambda: now[0])
+    ledger.open_life("started")
+    ledger.hire("0", Rate("worker", 3600.0))
+    ledger.begin(0, 0, 1)
+    now[0] = 25.0
+    ledger.pulse("0", TRAINING, {START_UP: 20.0, TRAINING: 5.0})
+    ledger.close()
+    with nullcontext() if told is None else pytest.raises(UserError, match=told):
+        AloneHooks(config)

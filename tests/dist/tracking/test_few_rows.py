@@ -2,8 +2,10 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -57,9 +59,16 @@ def test_curves_are_those_of_the_whole_history(rows: list[dict[str, Any]], torn:
 
 
 def write_ledger(
-    path: Path, beats_of_lives: list[int], torn: set[int], unpriced: int | None, every_seconds: float
+    path: Path,
+    beats_of_lives: list[int],
+    torn: set[int],
+    unpriced: int | None,
+    every_seconds: float,
+    odd: Mapping[int, Mapping[str, Any]] = MappingProxyType({}),
 ) -> None:
-    """Lives of so many beats at two rates; torn: beats, by their number, of which the end is missing."""
+    """Lives of so many beats at two rates; torn: beats, by their number, of which the end is missing.
+
+    odd: what others have in place of theirs."""
     ledger, number, time = JsonLines(path), 0, 0.0
     for rate in (0, 1):
         usd = None if rate == unpriced else 1.5 + rate
@@ -76,7 +85,7 @@ def write_ledger(
             rows.append({**row, "unoccupied": {"1": 1.5 * beat}, "joules": 3.0 * beat})
         with path.open("a") as file:
             for row in rows:
-                text = json.dumps(row)
+                text = json.dumps({**row, **odd.get(number, {})} if row["kind"] == "beat" else row)
                 file.write((text[:-25] if row["kind"] == "beat" and number in torn else text) + "\n")
                 number += row["kind"] == "beat"
 
@@ -86,20 +95,31 @@ def write_ledger(
     torn=st.sets(st.integers(0, 30)),
     unpriced=st.sampled_from([None, 0, 1]),
     every_seconds=st.sampled_from([30.0, 9_000.0, 50_000.0, 200_000.0]),
+    odd=st.dictionaries(
+        st.integers(0, 30),
+        st.sampled_from(
+            [{"step": "a"}, {"booked": {"0": {"lunch": 1.0}}}, {"booked": {"0": 3}}, {"joules": "x"}, {"time": None}]
+        ),
+        max_size=4,
+    ),
 )
 @settings(deadline=None)
 def test_few_rows_of_a_ledger_add_up_to_the_same_on_each_day(
-    beats: list[int], torn: set[int], unpriced: int | None, every_seconds: float
+    beats: list[int], torn: set[int], unpriced: int | None, every_seconds: float, odd: dict[int, dict[str, Any]]
 ) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.jsonl"
-        write_ledger(path, beats, torn, unpriced, every_seconds)
+        write_ledger(path, beats, torn, unpriced, every_seconds, odd)
         rows, few = read_json_lines(path), few_ledger_rows(path)
         assert totals_of(lives_of(few)) == totals_of(lives_of(rows))
-        every = [until(rows, at) for at, row in enumerate(rows) if row["kind"] == "beat"]
+        every = [until(rows, at) for at, row in enumerate(rows) if row["kind"] == "beat" and counts(row)]
         assert daily(growth(few)) == [
             (day, pytest.approx(hours), None if usd is None else pytest.approx(usd)) for day, hours, usd in daily(every)
         ]
+
+
+def counts(row: dict[str, Any]) -> bool:
+    return bool(lives_of([row]))
 
 
 def until(rows: list[dict[str, Any]], at: int) -> Spent:

@@ -132,6 +132,27 @@ def test_an_edited_file_counts_from_then_on_and_a_broken_one_does_not(on_disk: P
     assert len(on_disk.warnings) == 3
 
 
+def test_a_node_alike_comes_while_the_file_is_half_edited(on_disk: PriceFileOnDisk) -> None:
+    """A worker that is lost goes on elsewhere: a name of a node is no kind."""
+    first, second, other = (
+        NodeFacts.of({"ray.io/node-id": name, "ray.io/node-group": group}, 0)
+        for name, group in (("a", "rack"), ("b", "rack"), ("c", "shelf"))
+    )
+    prices = on_disk.open()
+    assert prices.rate(first, 2).usd_per_hour == pytest.approx(3.0)
+    entries = on_disk.values["prices"]
+    on_disk.values["prices"] = entries[:1]
+    on_disk.write()
+    assert prices.reload()
+    assert [prices.rate(each, 2).usd_per_hour for each in (second, other)] == [pytest.approx(3.0), None]
+    assert (prices.wanted(second), prices.is_per_worker(second)) == (None, True)
+    assert "no price any more for a node by ray.io/node-group=rack" in on_disk.warnings[0]
+    on_disk.values["prices"] = [*entries[:2], {**entries[2], "on_demand": 5.0}]
+    on_disk.write()
+    assert prices.reload()
+    assert prices.rate(second, 2).usd_per_hour == pytest.approx(5.0)
+
+
 @pytest.mark.parametrize(
     ("date", "told"),
     [("2026-11-20", None), ("2026-08-22", None), ("2026-08-21", "91 days ago"), ("2026-11-21", "to come")],
@@ -170,6 +191,18 @@ def test_an_entry_that_stands_twice_is_told(on_disk: PriceFileOnDisk, kind: str,
     on_disk.values["prices"] = [{kind: again, "on_demand": usd, "per": "node"} for usd in (1.0, 2.0)]
     with pytest.raises(UserError, match=r"prices\.1: .* again; one entry of each kind is allowed"):
         on_disk.open()
+
+
+@pytest.mark.parametrize(("text", "came"), [("", "an empty file"), ("# none\n", "an empty file"), ("[1]", "a list")])
+def test_a_file_of_another_shape_is_told_of_as_a_price_file(on_disk: PriceFileOnDisk, text: str, came: str) -> None:
+    on_disk.write(text)
+    with pytest.raises(UserError) as caught:
+        Prices.of(CostSection(price_file=str(on_disk.path)))
+    assert str(caught.value).startswith(f"{on_disk.path}: {came}; ")
+    assert str(caught.value).endswith(
+        "`date:`, `source:` and `prices:` (see launch/configs/prices/example.yaml)" + " are wanted" * ("empty" in came)
+    )
+    assert "`data:`" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there() -> None:

@@ -1,5 +1,6 @@
 """`ssrnn doctor` on this machine and on a real cluster of two nodes on loopback, good and bad; and its probes here."""
 
+import json
 import secrets
 import shutil
 import socket
@@ -200,3 +201,13 @@ def test_before_any_cluster(corpus: Path, tmp_path: Path) -> None:
     assert check_corpora(check_config(tiny(tmp_path / "none", data__build={"sources": ["x"]})))[0].state == "warn"
     assert check_price(check_config(tiny(corpus, cost={}))).state == "warn"
     assert check_price(check_config(tiny(corpus, cost={"price_file": str(tmp_path / "none")}))).state == "fail"
+    prices = tmp_path / "prices.yaml"
+    for on_demand, state in ((2.0, "ok"), (-1, "fail")):
+        entry = {"instance_type": "b", "on_demand": on_demand, "per": "node"}
+        prices.write_text(json.dumps({"date": "2026-11-01", "currency": "USD", "source": "us", "prices": [entry]}))
+        cost = {"price_file": str(prices), "instance_type": "b"}
+        assert check_price(check_config(tiny(corpus, cost=cost))).state == state
+        if state == "ok":
+            unknown = check_price(check_config(tiny(corpus, cost={**cost, "instance_type": "c"})))
+            assert unknown.state == "warn"
+            assert "an entry with instance_type: c" in unknown.detail

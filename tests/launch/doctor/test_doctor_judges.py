@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.config.scale import ScaleSection
+from ssrnn_launch import placing
+from ssrnn_launch.doctor.before import check_node_prices, check_price
 from ssrnn_launch.doctor.checks import Check, listed, report
 from ssrnn_launch.doctor.facts import Link, Need, Node, NodeFacts, Offset, offset_of
 from ssrnn_launch.doctor.job import MARK, checks_in
@@ -219,6 +222,13 @@ def test_a_disk_holds_the_checkpoints(free: int, state: str) -> None:
     assert states == {"disk of run_root": state, "disk of /tmp": "ok"}
 
 
+@pytest.mark.parametrize(("free", "state"), [(2 * GB, "ok"), (GB // 2, "warn"), (0, "warn")])
+def test_a_full_disk_is_told_of_where_nobody_knows_what_checkpoints_take(free: int, state: str) -> None:
+    check = only(judge_disks({"a": replace(GOOD, free_bytes={"run_root": free})}, Need(0, 2, 0)))
+    assert check.state == state
+    assert ("known once the corpus stands" in check.detail) == (state == "ok")
+
+
 def test_a_disk_that_nobody_can_measure_is_left_out() -> None:
     assert judge_disks({"a": replace(GOOD, free_bytes={"run_root": None})}, NEED) == []
 
@@ -404,3 +414,56 @@ def test_the_trial_is_the_run_itself_but_leaves_nothing_of_its_own(run_root: str
     assert (scratch.checkpoint.uri, scratch.cost.budget_usd) == (None, None)
     assert (scratch.model, scratch.data, scratch.train.steps) == (config.model, config.data, 1000)
     assert RunConfig.model_validate(scratch.model_dump()) == scratch
+
+
+PRICE_FILE = "{date: 2026-11-01, source: us, prices: [{labels: {kind: worker}, on_demand: 2.0, per: node}]}"
+
+
+def priced_run(folder: Path, prices: str = PRICE_FILE, **cost: Any) -> RunConfig:
+    (folder / "prices.yaml").write_text(prices)
+    cost["price_file"] = str(folder / "prices.yaml")
+    return RunConfig.model_validate({"name": "priced", "data": {"index": "x"}, "cost": cost})
+
+
+@pytest.mark.parametrize(
+    ("cost", "used", "states", "nodes"),
+    [
+        ({}, ["1", "2"], ["ok"], ""),
+        ({"budget_usd": 5.0}, ["1", "2"], ["ok"], ""),
+        ({}, ["1", "3"], ["warn"], "10.0.0.3"),
+        ({"budget_usd": 5.0}, ["1", "3"], ["fail"], "10.0.0.3"),
+        ({"budget_usd": 5.0, "rented": "cluster"}, ["1"], ["fail"], "10.0.0.3, 10.0.0.4"),
+    ],
+)
+def test_nodes_are_priced_as_the_run_would(
+    tmp_path: Path, cost: dict[str, Any], used: list[str], states: list[str], nodes: str
+) -> None:
+    """Those of a cluster that stands, by their own labels; two have none that fits."""
+    found = [
+        placing.Node(each, f"10.0.0.{each}", {"CPU": 4.0}, {"CPU": 4.0}, {"kind": kind})
+        for each, kind in (("1", "worker"), ("2", "worker"), ("3", "head"), ("4", "head"))
+    ]
+    checks = check_node_prices(priced_run(tmp_path, **cost), found, used)
+    assert [check.state for check in checks] == states
+    assert states == ["ok"] or checks[0].detail.startswith(f"{nodes}: no price, so ")
+    assert states == ["ok"] or "labels of the node such as kind: head" in (checks[0].remedy or "")
+    assert check_node_prices(RunConfig.model_validate({"name": "p", "data": {"index": "x"}}), found, used) == []
+
+
+@pytest.mark.parametrize(
+    ("prices", "state", "detail"),
+    [
+        ("", "fail", "an empty file"),
+        (PRICE_FILE.replace("on_demand: 2.0, per: node", "on_demand: -1, per: nod"), "fail", "and 1 more"),
+        (PRICE_FILE, "warn", "it wants an entry with"),
+        (PRICE_FILE.replace("{labels: {kind: worker}", "{instance_type: big"), "ok", "a budget of $0.0050"),
+        (
+            PRICE_FILE.replace("{labels: {kind: worker}", "{instance_type: big").replace("2026", "2020"),
+            "warn",
+            "days ago",
+        ),
+    ],
+)
+def test_the_price_file_is_read_before_any_cluster(tmp_path: Path, prices: str, state: str, detail: str) -> None:
+    check = check_price(priced_run(tmp_path, prices, budget_usd=0.005, instance_type="big"))
+    assert (check.state, detail in check.detail) == (state, True)

@@ -1,6 +1,7 @@
 """`ssrnn plan` as a user calls it: by data sheets, with things unknown; when long, a calibration and its check."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def test_an_unknown_device_gives_memory_and_no_times(config: Path, capfd: Any) -
         assert choice["step_seconds"] is choice["cost_usd"] is choice["energy_kwh"] is None
         assert choice["memory"]["total_bytes"] > 0
     assert found["front"] == []
+    assert found["no_dollars"] == "times are not known"
 
 
 def test_the_table_says_which_and_why(config: Path, capfd: Any) -> None:
@@ -78,6 +80,25 @@ def test_the_table_says_which_and_why(config: Path, capfd: Any) -> None:
     assert "data sheet: NVIDIA L4" in shown
     assert "32 workers cannot be: 32 workers for 16 lanes" in shown
     assert "memory of a worker by part" in shown
+    assert "no dollars" not in shown
+    assert main(["plan", str(config), *words, "--set", "cost.usd_per_worker_hour=null"]) == 0
+    assert "no dollars: no price is given: cost.usd_per_worker_hour" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["model.d_model=16384", "model.n_layers=8"], r"8: impossible \(.* GB a worker.*\); nor are their neighbours"),
+        (["model.d_model=4096", "scale.zero_stage=3", "scale.workers=[1,2]"], r"1, 2: impossible .*; possible: 4, 8"),
+    ],
+)
+def test_a_run_that_cannot_be_is_shown_and_ends_with_1(config: Path, capfd: Any, words: list[str], line: str) -> None:
+    options = [each for word in words for each in ("--set", word)]
+    assert main(["plan", str(config), "--vocab-size", "32768", "--device", "L4", "--json", *options]) == 1
+    shown = capfd.readouterr()
+    given = [each["impossible"] for each in json.loads(shown.out)["choices"] if each["is_given"]]
+    assert None not in given
+    assert re.search(f"^error: scale.workers: {line}$", shown.err, re.MULTILINE), shown.err
 
 
 @pytest.mark.parametrize(

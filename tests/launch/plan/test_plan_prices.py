@@ -9,7 +9,7 @@ from ssrnn_dist.config import check_config
 from ssrnn_dist.tracking.prices import Prices
 from ssrnn_launch import renting
 from ssrnn_launch.placing import Node, needs
-from ssrnn_launch.plan.prices import usd_per_hour
+from ssrnn_launch.plan.prices import usd_per_hour, why_no_dollars
 from ssrnn_launch.targets.nodes import worker_labels
 
 PRICE_FILE = """
@@ -57,3 +57,25 @@ def test_a_plan_counts_the_price_that_the_ledger_would_book(
     empty = renting.unoccupied(found, {"a": 4, "b": 4, "c": 1}, prices, wanted, whole=False)
     rates += [rate.usd_per_hour for rate, count in empty.items() for _ in range(int(count))]
     assert sum(rate or 0.0 for rate in rates) == (of_nine or 0.0)
+
+
+@pytest.mark.parametrize(
+    ("cost", "nodes", "times_known", "why"),
+    [
+        ({"usd_per_worker_hour": 2.0}, {}, True, None),
+        ({"usd_per_worker_hour": 2.0}, {}, False, "times are not known"),
+        ({}, {}, True, "no price is given: cost.usd_per_worker_hour"),
+        ({"price_file": True}, {"instance_type": "big"}, True, None),
+        ({"price_file": True}, {"instance_type": "small"}, True, "it wants an entry with instance_type: small"),
+        ({"price_file": True}, {"instance_type": "own", "spot": True}, False, "it wants spot in the entry of own"),
+        ({"price_file": True}, {}, True, "or cost.instance_type"),
+    ],
+)
+def test_a_plan_says_why_dollars_are_blank(
+    tmp_path: Path, cost: dict[str, Any], nodes: dict[str, Any], times_known: bool, why: str | None
+) -> None:
+    (tmp_path / "prices.yaml").write_text(PRICE_FILE)
+    cost = {key: str(tmp_path / "prices.yaml") if key == "price_file" else value for key, value in cost.items()}
+    config = check_config({"name": "p", "data": {"index": "x"}, "cost": cost, "cluster": {"nodes": nodes}})
+    told = why_no_dollars(config, times_known=times_known)
+    assert told is None if why is None else why in (told or "")

@@ -20,6 +20,7 @@ from ssrnn_dist.config.cost import CostSection
 from ssrnn_dist.problems import UserError
 from ssrnn_dist.tracking.prices import NodeFacts, Prices
 from ssrnn_launch.targets import kuberay, schemas, written
+from ssrnn_launch.targets.kubernetes_rules import check_for_kubernetes
 from tests.helpers.launching import REPOSITORY, environment, ssrnn, tiny, write_config
 
 CRD = os.environ.get("SSRNN_RAYJOB_CRD")  # KubeRay's own, where you have it: config/crd/bases/ray.io_rayjobs.yaml
@@ -221,8 +222,6 @@ def test_secrets_are_references() -> None:
     wanted = [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}}]
     for pod in (head, workers["template"]["spec"]):
         assert pod["containers"][0]["env"] == wanted
-    with pytest.raises(UserError, match=r"cluster\.secrets\.HF_TOKEN: hub; secret/key"):
-        rayjob(config(cluster__secrets={"HF_TOKEN": "hub"}))
 
 
 @given(name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", fullmatch=True))
@@ -238,6 +237,49 @@ def test_a_run_root_on_this_machine_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         written.for_kuberay(check_config(values), None, "")
     assert [problem.where for problem in caught.value.problems] == ["run_root", "data.index"]
+
+
+LARGE = {"scale__workers": [8, 32], "train__tokens_per_batch": 1024}
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({"cluster__service_account": "x y"}, ["cluster.service_account: 'x y'; small letters"]),
+        ({"cluster__service_account": "a" * 254}, ["cluster.service_account: "]),
+        ({"cluster__namespace": "Training"}, ["cluster.namespace: 'Training'; small letters"]),
+        ({"cluster__volumes": {"/shared": "B_c"}}, ["cluster.volumes./shared: the claim 'B_c'; small letters"]),
+        (
+            {"cluster__volumes": {"/dev/shm/": "ok", "/a:b": "ok"}},
+            ["cluster.volumes: /dev/shm/; ", "cluster.volumes: /a:b; "],
+        ),
+        ({"cluster__nodes": {"zone": "z 1"}}, ["cluster.nodes.zone: 'z 1'; the value of a node's label"]),
+        (
+            {**LARGE, "cluster__nodes": {"workers_each": 1000, "memory_gb": 0.001}},
+            [
+                "cluster.nodes.workers_each: 1000, a pod with room for more than the run's 32 workers; 1 to 32",
+                "cluster.nodes.memory_gb: 0.001 for a pod of 1000 workers; at least 1200, ",
+            ],
+        ),
+    ],
+)
+def test_what_kubernetes_would_turn_down_or_never_place_is_refused(changes: dict[str, Any], lines: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        written.for_kuberay(config(**changes), None, "")
+    told = [str(problem) for problem in caught.value.problems]
+    assert len(told) == len(lines)
+    assert all(line.startswith(begins) for line, begins in zip(told, lines, strict=True)), told
+
+
+@pytest.mark.parametrize("changes", [FULL, {**LARGE, "cluster__nodes": {"workers_each": 32, "memory_gb": 38.4}}])
+def test_what_kubernetes_would_take_is_not_refused(changes: dict[str, Any]) -> None:
+    check_for_kubernetes(config(**changes), (kuberay.MOUNT, kuberay.SHARED_MEMORY))
+
+
+@pytest.mark.parametrize("name", ["hub", "Hub/token", "hub/", "/token", "hub/to/ken", "a..b/token"])
+def test_a_secret_is_named_with_its_key(name: str) -> None:
+    with pytest.raises(UserError, match=r"cluster\.secrets\.HF_TOKEN: .*; secret/key"):
+        rayjob(config(cluster__secrets={"HF_TOKEN": name}))
 
 
 def test_too_much_code_for_a_config_map_is_refused() -> None:
