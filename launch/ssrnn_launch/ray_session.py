@@ -167,18 +167,12 @@ def why_unreachable(address: str) -> str | None:
     return None
 
 
-def check_is_no_dashboard(address: str) -> None:
-    """UserError for http://…, where Ray takes jobs: a driver joins its cluster at the head's own port."""
-    if not address.lower().startswith(("http://", "https://")):
-        return
-    allowed = f"IP:PORT of a head, ray://HOST:10001 or auto is wanted, or `ssrnn submit --address {address}`"
-    raise user_error("cluster.address", f"{address}, the address of a dashboard", allowed)
-
-
 @contextmanager
 def connected_ray(address: str) -> Iterator[None]:
     """Connect to a cluster that stands; UserError where there is none, or none that takes our token."""
-    check_is_no_dashboard(address)
+    if address.lower().startswith(("http://", "https://")):  # a driver joins at the head's own port
+        allowed = f"IP:PORT of a head, ray://HOST:10001 or auto is wanted, or `ssrnn submit --address {address}`"
+        raise user_error("cluster.address", f"{address}, the address of a dashboard", allowed)
     os.environ.update({key: COMMON_ENVIRONMENT[key] for key in CLUSTER_KEYS})
     import ray
 

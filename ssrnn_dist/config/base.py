@@ -13,7 +13,7 @@ NonNegativeInt = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 
 def outlives_no_process(url: str) -> bool:
     """Whether what is written there is gone with the process, as in fsspec's memory://."""
-    return url.lower().startswith("memory:")
+    return url.lower().startswith("memory://")
 
 
 class Section(BaseModel):

@@ -24,14 +24,16 @@ class TrackingSection(Section):
     )
 
     @model_validator(mode="after")
-    def a_server_has_a_host(self) -> "TrackingSection":
-        if self.uri is not None and lacks_host(self.uri):
-            raise ValueError("uri: a server's address without a host; one such as http://mlflow:5000 is allowed")
+    def a_server_can_be_asked(self) -> "TrackingSection":
+        if self.uri is not None and is_no_server(self.uri):
+            raise ValueError(
+                "uri: a server's address without a host or a port that can be; such as http://mlflow:5000 is allowed"
+            )
         return self
 
 
-def lacks_host(uri: str) -> bool:
-    """Whether an address is a server's, and names none, or no port that there can be."""
+def is_no_server(uri: str) -> bool:
+    """Whether an address is written as a server's, but names no host, or a port that cannot be."""
     if not uri.lower().startswith(("http:", "https:")):
         return False
     try:
