@@ -19,19 +19,18 @@ from ssrnn_dist.tracking.ledger import LEDGER
 from ssrnn_dist.tracking.lives import SECONDS_PER_HOUR
 from ssrnn_dist.tracking.prices import NodeFacts, Prices, worker_rate
 from ssrnn_dist.tracking.process import process_age_seconds
-from ssrnn_dist.tracking.totals import read_ledger
+from ssrnn_dist.tracking.totals import Totals, read_ledger
 
 TICK_SECONDS = 0.5
 
 
-def check_money(config: RunConfig) -> None:
+def check_money(config: RunConfig, earlier: Totals) -> None:
     """UserError where the budget is spent, a start would spend it, or nobody knows what a worker costs."""
     cost = config.cost
     if cost.budget_usd is None:
         return
     wanted = Prices.of(cost).wanted(NodeFacts())
     check_priced(cost.budget_usd, {} if wanted is None else {platform.node(): wanted})
-    earlier = read_ledger(config.folder / LEDGER)
     check_budget(cost.budget_usd, earlier)
     workers = int(os.environ.get("WORLD_SIZE", 1))
     rate = worker_rate(cost, int(os.environ.get("LOCAL_WORLD_SIZE", workers)))
@@ -44,8 +43,9 @@ class AloneHooks(RunHooks):
 
     def __init__(self, config: RunConfig, file: TextIO | None = None) -> None:
         """file: where a person reads; None: nobody does.  UserError where a budget would not hold."""
-        check_money(config)
-        super().__init__(reached_step=furthest_step(config.folder))
+        earlier = read_ledger(config.folder / LEDGER)
+        check_money(config, earlier)
+        super().__init__(reached_step=furthest_step(config.folder, earlier))
         self._config = config
         self._lines = None if file is None else Lines(file, LINE_EVERY_SECONDS)
         self._books: Books | None = None

@@ -19,19 +19,17 @@ from ssrnn_dist.tracking.ledger import LEDGER, Ledger
 from ssrnn_dist.tracking.process import process_age_seconds
 from ssrnn_dist.tracking.register import MODEL_FOLDER, export_weights, version_tags
 from ssrnn_dist.tracking.report import OverviewKeeper, build_report
-from ssrnn_dist.tracking.totals import Totals, read_ledger
+from ssrnn_dist.tracking.totals import Totals
 from ssrnn_dist.tracking.tracker import Tracker
 
 HISTORY = "metrics.jsonl"
 
 
-def furthest_step(folder: Path) -> int:
+def furthest_step(folder: Path, booked: Totals) -> int:
     """The furthest step that any life of a run has made; what a later one does before it, it repeats.
 
     The ledger of a command that was killed may be behind its history and its checkpoints."""
-    return max(
-        [read_ledger(folder / LEDGER).reached_step, last_step(folder / HISTORY), *steps_in(folder / "checkpoints")]
-    )
+    return max([booked.reached_step, last_step(folder / HISTORY), *steps_in(folder / "checkpoints")])
 
 
 class Books:
@@ -43,7 +41,7 @@ class Books:
         UserError where tracking.uri is no address that MLflow takes; OSError where the folder can't be written."""
         self.config, self._say = config, tell
         self.ledger = Ledger(config.folder / LEDGER, command_age_seconds=process_age_seconds())
-        self.reached_step = furthest_step(config.folder)
+        self.reached_step = furthest_step(config.folder, self.ledger.totals())
         self.ledger.found_reached(self.reached_step)
         check_budget(config.cost.budget_usd, self.ledger.totals())
         self.tracker = Tracker(config, run_folder=config.folder, tell=tell)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ssrnn_dist.checkpoint.names import MANIFEST, VERSION, by_step, rank_file, step_folder, step_name, step_of
+from ssrnn_dist.checkpoint.names import MANIFEST, VERSION, by_step, rank_file, step_folder, step_name, steps_in
 from ssrnn_dist.checkpoint.retention import Retention, steps_to_forget
 from ssrnn_dist.files import json_text, write_bytes_atomic, write_json_atomic
 from ssrnn_dist.storage.remote import RemoteFolder
@@ -80,7 +80,7 @@ class SharedFolder:
         partial.rename(final)
 
     def forget(self, step: int, retention: Retention) -> None:
-        for each in steps_to_forget(_steps_in(self.root), step, retention):
+        for each in steps_to_forget(steps_in(self.root), step, retention):
             self._retire(step_folder(self.root, each))
 
     def _retire(self, folder: Path) -> None:
@@ -137,16 +137,8 @@ class RemotePlace:
     def forget_here(self, step: int, keep: int) -> None:
         """Any rank: of this node's copies the newest stay; the others are in the store."""
         if self.here is not None:
-            for each in steps_to_forget(_steps_in(self.here), step, Retention(keep)):
+            for each in steps_to_forget(steps_in(self.here), step, Retention(keep)):
                 shutil.rmtree(step_folder(self.here, each), ignore_errors=True)
 
     def discard(self, step: int, mark: str) -> None:
         """Nothing: without checkpoint.json it is absent, and the next checkpoint's forget removes it."""
-
-
-def _steps_in(root: Path) -> list[int]:
-    steps = []
-    for folder in root.glob("step-*"):
-        with suppress(ValueError):
-            steps.append(step_of(folder.name))
-    return steps

@@ -300,15 +300,15 @@ def test_steps_that_a_killed_command_had_no_time_to_book_are_booked_by_the_next(
     killed.begin(0, 0, workers=1)
     killed.reach(41, 0)
     killed.beat(now=True)
-    assert furthest_step(tmp_path) == 41
+    assert furthest_step(tmp_path, read_ledger(path)) == 41
     with (tmp_path / "metrics.jsonl").open("w") as file:
         file.write(json.dumps({"step": 48}) + "\n" + json.dumps({"step": 49}) + '\n{"step": 5')
-    assert furthest_step(tmp_path) == 49
+    assert furthest_step(tmp_path, read_ledger(path)) == 49
     (tmp_path / "checkpoints/step-00000040").mkdir(parents=True)
-    assert furthest_step(tmp_path) == 49
+    assert furthest_step(tmp_path, read_ledger(path)) == 49
 
     ledger = Ledger(path, clock=clock)
-    ledger.found_reached(furthest_step(tmp_path))
+    ledger.found_reached(furthest_step(tmp_path, read_ledger(path)))
     ledger.found_reached(30)
     ledger.open_life("started")
     ledger.begin(40, 0, workers=1)
@@ -319,7 +319,7 @@ def test_steps_that_a_killed_command_had_no_time_to_book_are_booked_by_the_next(
     assert_same(books, ledger.totals())
     (tmp_path / "checkpoints/step-00000075").mkdir()
     (tmp_path / "checkpoints/step-odd").mkdir()
-    assert furthest_step(tmp_path) == 75
+    assert furthest_step(tmp_path, read_ledger(path)) == 75
 
 
 @pytest.mark.parametrize("how", ["removed", "moved", "replaced"])

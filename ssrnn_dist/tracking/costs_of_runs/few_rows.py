@@ -1,8 +1,7 @@
 """What `ssrnn cost` needs of a run's ledger and history, which may have a million lines: read once, few lines parsed.
 
-Imports the standard library only. Lines that don't look as their writer writes them are parsed whole."""
+Imports the readers of their lines. Those that don't look as their writer writes them are parsed whole."""
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssrnn_dist.tracking.history import RESUMED_FROM
-from ssrnn_dist.tracking.jsonl import NON_FINITE
+from ssrnn_dist.tracking.jsonl import parsed
 from ssrnn_dist.tracking.phases import PHASES
 
 SECONDS_A_DAY = 86_400
@@ -134,19 +133,13 @@ def _after(line: bytes, key: bytes) -> float | None:
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """None where it is torn."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) else None
+    """As read_json_lines does it."""
+    return parsed(line.decode("utf-8", errors="replace"))
 
 
 def _number(row: Mapping[str, Any], key: str) -> float | None:
-    """None where there is none; "NaN" is one."""
+    """None where there is none; NaN is one."""
     value = row.get(key)
-    if isinstance(value, str):
-        value = NON_FINITE.get(value)
     return float(value) if isinstance(value, int | float) else None
 
 

@@ -15,6 +15,7 @@ from ssrnn_dist.problems import user_error
 from ssrnn_dist.run_lock import LOCK, is_locked
 from ssrnn_dist.tracking.costs_of_runs.few_rows import few_ledger_rows, read_curves
 from ssrnn_dist.tracking.costs_of_runs.run_cost import RunCost, Spent
+from ssrnn_dist.tracking.dividing import summed
 from ssrnn_dist.tracking.ledger import LEDGER
 from ssrnn_dist.tracking.lives import Life, lives_of
 from ssrnn_dist.tracking.totals import totals_of
@@ -78,15 +79,10 @@ def growth(rows: Sequence[dict[str, Any]]) -> list[Spent]:
 
 def together(one: Life, other: Life) -> Life:
     """A life with the time of two."""
-    booked = {rate: dict(phases) for rate, phases in one.booked.items()}
+    booked = dict(one.booked)
     for rate, phases in other.booked.items():
-        sums = booked.setdefault(rate, {})
-        for phase, seconds in phases.items():
-            sums[phase] = sums.get(phase, 0.0) + seconds
-    unoccupied = dict(one.unoccupied)
-    for rate, seconds in other.unoccupied.items():
-        unoccupied[rate] = unoccupied.get(rate, 0.0) + seconds
-    return replace(one, booked=booked, unoccupied=unoccupied)
+        booked[rate] = summed(booked.get(rate, {}), phases)
+    return replace(one, booked=booked, unoccupied=summed(one.unoccupied, other.unoccupied))
 
 
 def _mapping(path: Path, read: Callable[[str], Any]) -> dict[str, Any]:
