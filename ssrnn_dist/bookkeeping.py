@@ -14,15 +14,13 @@ from ssrnn_dist.hooks import Finished, StepMetrics
 from ssrnn_dist.problems import RunFailed
 from ssrnn_dist.tracking.budget import CHECKPOINT_SECONDS, Budget, check_budget, seconds_to_stop
 from ssrnn_dist.tracking.forecast import Forecaster
-from ssrnn_dist.tracking.history import History, last_step
+from ssrnn_dist.tracking.history import HISTORY, History, last_step
 from ssrnn_dist.tracking.ledger import LEDGER, Ledger
 from ssrnn_dist.tracking.process import process_age_seconds
 from ssrnn_dist.tracking.register import MODEL_FOLDER, export_weights, version_tags
 from ssrnn_dist.tracking.report import OverviewKeeper, build_report
 from ssrnn_dist.tracking.totals import Totals
 from ssrnn_dist.tracking.tracker import Tracker
-
-HISTORY = "metrics.jsonl"
 
 
 def furthest_step(folder: Path, booked: Totals) -> int:
@@ -45,7 +43,8 @@ class Books:
         self.ledger.found_reached(self.reached_step)
         check_budget(config.cost.budget_usd, self.ledger.totals())
         self.tracker = Tracker(config, run_folder=config.folder, tell=tell)
-        self._overview = OverviewKeeper(config.folder, self.tracker.artifact, self._warn)
+        draws = config.tracking.report
+        self._overview = OverviewKeeper(config.folder, self.tracker.artifact, self._warn) if draws else None
         self.budget = Budget(config.cost.budget_usd)
         self._forecaster = Forecaster(config.train.steps)
         self._history: History | None = None
@@ -72,10 +71,10 @@ class Books:
 
     def begin(self, step: int, tokens: int, workers: int) -> None:
         """A worker group begins to train."""
-        self.ledger.begin(step, tokens, workers)
         if self._history is not None:
             self._history.close()
         self._history = History(self.config.folder / HISTORY, step)
+        self.ledger.begin(step, tokens, workers)
         self._tell("resumed" if step else "started", {"step": step, "tokens": tokens, "workers": workers})
 
     def report(self, metrics: StepMetrics) -> StepMetrics:
@@ -106,7 +105,8 @@ class Books:
         told = self.budget.look(totals.cost_usd, self.ledger.usd_per_second(), needed, begun)
         if told is not None:
             self._warn(told)
-        self._overview.tick()
+        if self._overview is not None:
+            self._overview.tick()
         return self.budget.is_used_up
 
     def finish(self, finished: Finished, stopped_why: str | None = None) -> dict[str, Any]:
@@ -120,9 +120,8 @@ class Books:
         self.tracker.log_cost(totals, at_once=True)
         for name in ("config.yaml", "summary.json"):
             self.tracker.artifact(folder / name)
-        if not stopped:  # who stops a run has seconds; the pages were drawn minutes ago
+        if self._overview is not None and not stopped:  # who stops a run has seconds; the pages were drawn minutes ago
             self._overview.finish()
-        if self.config.tracking.report and not stopped:
             self.tracker.artifact(build_report(folder).html)
         if self.config.tracking.register_model is not None and not stopped:
             self._register(self.config.tracking.register_model, summary)
@@ -141,7 +140,7 @@ class Books:
         if at_once:
             return
         self.tracker.log_cost(self.ledger.totals(), at_once=True)
-        if self.config.folder.is_dir():  # one that was removed is not made again
+        if self._overview is not None and self.config.folder.is_dir():  # one that was removed is not made again
             self._overview.finish()
         self._close(status)
 

@@ -4,6 +4,7 @@ Decisions are pure; the effects are one folder made and one config.yaml written.
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from ssrnn_dist.config.load import check_config
 from ssrnn_dist.files import write_text_atomic
 from ssrnn_dist.problems import Problem, UserError, user_error
 from ssrnn_dist.storage.remote import RemoteFolder
+from ssrnn_dist.tracking.history import HISTORY
 
 # What a run may not change while it goes on: the mathematics. Its scale, prices and tracking may.
 FIXED_SECTIONS = ("model", "feedback", "data", "train")
@@ -32,6 +34,7 @@ FREE_KEYS = {
     "train.log_every_steps",
 }
 WEIGHTS = "data.mixture.weight"  # free where data.allow_new_weights says so
+TRAINED = (HISTORY, "checkpoints/step-")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def prepare_run(config: RunConfig, fresh: bool = False) -> RunConfig:
     if not stored.is_file():
         if folder.exists() and any(folder.iterdir()) and not _has_checkpoints(folder):
             raise user_error(str(folder), "a folder that holds no run", "an empty or a new name is wanted")
-    elif _has_trained(config):
+    elif has_trained([*names_in(folder), *_names_at(config.remote_folder)]):
         check_unchanged(check_config(read_yaml(stored), where=str(stored)), config, str(folder))
     try:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -96,9 +99,14 @@ def _has_checkpoints(folder: Path) -> bool:
     return any((folder / "checkpoints").glob(f"step-*/{MANIFEST}"))
 
 
-def _has_trained(config: RunConfig) -> bool:
-    """Did the run come to its first step?  Before that its config may still be mended."""
-    return (config.folder / "metrics.jsonl").is_file() or bool(_checkpoint_steps(config))
+def has_trained(names: Iterable[str]) -> bool:
+    """Did a run come to its first step, by the paths in its folder?  Before that its config may still be mended."""
+    return any(name.startswith(TRAINED) for name in names)
+
+
+def names_in(folder: Path) -> list[str]:
+    """What stands in a run's folder on this node, and in its checkpoints/. OSError: there is no such folder."""
+    return [path.relative_to(folder).as_posix() for path in (*folder.iterdir(), *folder.glob("checkpoints/*"))]
 
 
 def check_unchanged(was: RunConfig, now: RunConfig, folder: str) -> None:
@@ -120,8 +128,12 @@ def _free_name(config: RunConfig) -> str:
 
 
 def _is_free(config: RunConfig) -> bool:
-    there = config.remote_folder is not None and RemoteFolder(config.remote_folder).sizes()
-    return not config.folder.exists() and not there
+    return not config.folder.exists() and not _names_at(config.remote_folder)
+
+
+def _names_at(url: str | None) -> list[str]:
+    """What stands below the URL of a run's folder, where it has one."""
+    return [] if url is None else list(RemoteFolder(url).sizes())
 
 
 def changed_keys(was: RunConfig, now: RunConfig) -> list[tuple[str, Any, Any]]:

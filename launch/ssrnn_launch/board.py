@@ -1,6 +1,6 @@
 """What a run's workers and its driver tell each other: workers pulse and post, the driver asks them to stop.
 
-Board is a plain class; supervisor.py makes it a Ray actor. Imports ray only inside BoardHooks' methods."""
+Board is a plain class; board_actor.py makes it a Ray actor. Imports ray only inside BoardHooks' methods."""
 
 import time
 from collections import deque

@@ -82,6 +82,7 @@ def guarded(mark: str, folder: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which may go to all processes of a job
     sys.stdin.buffer.read()
     end_marked(sys.argv[1], Path(sys.argv[2]), spare=frozenset({os.getppid()}))  # the command, if it still lives
     shutil.rmtree(sys.argv[2], ignore_errors=True)

@@ -4,12 +4,13 @@ Sets the environment before ray is imported; imports ray inside."""
 
 import contextlib
 import fcntl
-import functools
 import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -42,11 +43,13 @@ COMMON_ENVIRONMENT = {
     "RAY_enable_metrics_collection": "0",
 }
 
-CLUSTER_KEYS = (
-    "RAY_DEDUP_LOGS_SKIP_REGEX",
-    "RAY_ENABLE_AUTO_CONNECT",
-    "RAY_USAGE_STATS_ENABLED",
-)
+# Of a driver that joins a cluster. That something listens there is known by then: what it tries again is a wrong token.
+CLUSTER_ENVIRONMENT = {
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_gcs_server_port_wait_time_s": "8",
+}
 
 
 def worker_environment(gpus_per_worker: int) -> dict[str, str]:
@@ -73,7 +76,7 @@ def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator
     orderly = True
     with _own_folder() as folder, guarded(mark, folder), last_resort(lambda: _leave(mark, folder), 0.0) as patience:
         try:
-            with _in_sessions_of_their_own():
+            with _settings_that_ray_lacks():
                 _start(ray, cpus, folder)  # nothing to save yet: a signal ends it at once, whatever Ray is doing
             patience.seconds = LAST_RESORT_SECONDS
             yield _watch_over_ray()
@@ -90,19 +93,36 @@ def local_ray(cpus: int, environment: Mapping[str, str], logs: Path) -> Iterator
             _end(ray.shutdown if orderly else None, mark, folder)
 
 
+class _Deaf(subprocess.Popen[bytes]):
+    """A process that hears no SIGTERM, whether it goes to our process group (`timeout`) or to all of a job (Slurm).
+
+    Nor does what it starts, until that listens again. The guard ends them all if we are killed."""
+
+    def __init__(self, command: Any, *, preexec_fn: Callable[[], None] | None = None, **options: Any) -> None:
+        def before() -> None:
+            if preexec_fn is not None:
+                preexec_fn()
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+        super().__init__(command, preexec_fn=before, start_new_session=True, **options)
+
+    def terminate(self) -> None:
+        self.kill()
+
+
 @contextmanager
-def _in_sessions_of_their_own() -> Iterator[None]:
-    """Ray's processes that are started here hear no signal to our process group: `timeout`, scancel, a closed terminal.
+def _settings_that_ray_lacks() -> Iterator[None]:
+    """Ray's processes that are started here live until all is saved; none of them reads the workers' logs all the time.
 
-    They are wanted until all is saved. Ray has no setting for it; the guard ends them, too, if we are killed."""
-    from ray._private import services
+    The driver would be sent those logs, which it does not want."""
+    from ray._private import node, services
 
-    popen = services.ConsolePopen
-    services.ConsolePopen = functools.partial(popen, start_new_session=True)
+    popen, start_log_monitor = services.ConsolePopen, node.Node.start_log_monitor
+    services.ConsolePopen, node.Node.start_log_monitor = _Deaf, lambda self: None
     try:
         yield
     finally:
-        services.ConsolePopen = popen
+        services.ConsolePopen, node.Node.start_log_monitor = popen, start_log_monitor
 
 
 def _start(ray: Any, cpus: int, folder: Path) -> None:
@@ -173,7 +193,7 @@ def connected_ray(address: str) -> Iterator[None]:
     if address.lower().startswith(("http://", "https://")):  # a driver joins at the head's own port
         allowed = f"IP:PORT of a head, ray://HOST:10001 or auto is wanted, or `ssrnn submit --address {address}`"
         raise user_error("cluster.address", f"{address}, the address of a dashboard", allowed)
-    os.environ.update({key: COMMON_ENVIRONMENT[key] for key in CLUSTER_KEYS})
+    os.environ.update(CLUSTER_ENVIRONMENT)
     import ray
 
     _quieten_ray()
@@ -181,7 +201,8 @@ def connected_ray(address: str) -> Iterator[None]:
         came = f"{address}: nothing answers there ({reason})"
         raise user_error("cluster.address", came, "the address of a running head is wanted")
     try:
-        ray.init(address, log_to_driver=False, configure_logging=False)
+        with _no_native_stderr():
+            ray.init(address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, ValueError) as error:
         came = f"{address}: no Ray cluster that takes our token ({' '.join(str(error).split())[:120]})"
         allowed = "a running head, and its token in RAY_AUTH_TOKEN or ~/.ray/auth_token, are wanted"
@@ -195,6 +216,19 @@ def connected_ray(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _no_native_stderr() -> Iterator[None]:
+    """Ray's C++ writes a line each time that it tries; what came of it, it raises."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _quieten_ray() -> None:

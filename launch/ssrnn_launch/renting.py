@@ -3,7 +3,7 @@
 Decisions are pure but for the price file, which may change; imports the config, prices and placing."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from ssrnn_dist.config.cost import CostSection
 from ssrnn_dist.tracking.budget import check_priced, check_start
@@ -36,10 +36,10 @@ def unoccupied(
     return {rate: count for rate, count in empty.items() if count}
 
 
-def unpriced(paid_for: Iterable[placing.Node], prices: Prices) -> dict[str, str]:
-    """What would price the nodes that have no price, in words, by their addresses."""
-    wanted = {node.address: prices.wanted(facts_of(node)) for node in paid_for}
-    return {address: entry for address, entry in wanted.items() if entry is not None}
+def unpriced(found: Iterable[placing.Node], prices: Prices) -> dict[str, tuple[str, str]]:
+    """Of nodes that have no price, by id: address, and in words what would price them."""
+    wanted = {node.id: (node.address, prices.wanted(facts_of(node))) for node in found}
+    return {node: (address, entry) for node, (address, entry) in wanted.items() if entry is not None}
 
 
 class Renting:
@@ -54,20 +54,34 @@ class Renting:
         self._seats: dict[str, placing.Node] = {}
         self._found: Sequence[placing.Node] = ()
 
+    @property
+    def unpriced(self) -> Set[str]:
+        """Under a budget: nodes of the cluster that have no price, by id. None of their time is booked."""
+        return set() if self._cost.budget_usd is None else unpriced(self._found, self._prices).keys()
+
+    def check_priced(self, more: Iterable[placing.Node] = ()) -> None:
+        """UserError where a budget could not hold, as a node that is paid for has no price. more: nodes to come."""
+        if self._cost.budget_usd is not None:
+            paid_for = [*self._seats.values(), *more, *(self._found if self._is_whole else ())]
+            check_priced(self._cost.budget_usd, dict(unpriced(paid_for, self._prices).values()))
+
+    @property
+    def _is_whole(self) -> bool:
+        """Is all of the cluster paid for?"""
+        return self._cost.rented == "cluster"
+
     def hire_all(self, seats: Mapping[str, placing.Node]) -> None:
         """From now on these workers are paid for, each on its node, and their places are no longer empty.
 
         UserError where a budget would not hold: a node has no price, or too little is left for another start."""
-        budget_usd = self._cost.budget_usd
-        whole = self._found if self._cost.rented == "cluster" else ()
-        check_priced(budget_usd, unpriced([*seats.values(), *whole], self._prices))
+        self.check_priced(seats.values())
         self._seats.update(seats)
         for worker, node in seats.items():
             self._ledger.hire(worker, self._rate(node))
         self._rent()
-        if budget_usd is not None:
+        if self._cost.budget_usd is not None:
             totals = self._ledger.totals()
-            check_start(budget_usd, totals.cost_usd, totals.lives[:-1], self._ledger.usd_per_second())
+            check_start(self._cost.budget_usd, totals.cost_usd, totals.lives[:-1], self._ledger.usd_per_second())
 
     def release(self, worker: str) -> None:
         """It is paid for until now."""
@@ -86,8 +100,9 @@ class Renting:
         """Book the places without a worker from now on."""
         if self._cost.is_priced:
             held = Counter(node.id for node in self._seats.values())
-            whole = self._cost.rented == "cluster"
-            self._ledger.rent(unoccupied(self._found, held, self._prices, self._wanted, whole))
+            left_out = self.unpriced
+            priced = [node for node in self._found if node.id not in left_out]
+            self._ledger.rent(unoccupied(priced, held, self._prices, self._wanted, self._is_whole))
 
     def _rate(self, node: placing.Node) -> Rate:
         """What a place for a worker on a node costs."""

@@ -25,6 +25,7 @@ class Seating:
         """wanted: what a worker asks of Ray.  warn: told once where the run has to wait for room."""
         self._config, self._wanted, self._renting, self._warn = config, wanted, renting, warn
         self._avoided: set[str] = set()
+        self.avoid_unpriced = False  # before the first group is hired, the start is refused
         self._roll_call = RollCall()
         self._found: list[placing.Node] = []
 
@@ -59,6 +60,8 @@ class Seating:
         self._renting.look(self._found)
         self._avoided &= {node.id for node in self._found}  # those that are gone need not be avoided any more
         avoided = self._avoided | self._roll_call.silent()
+        if self.avoid_unpriced:
+            avoided |= self._renting.unpriced
         return placing.rooms_of(self._found, self._wanted, held, avoided, self._config.scale.accelerator_type)
 
     def possible_size(self, held: Mapping[str, int]) -> int | None:

@@ -2,25 +2,24 @@
 
 Decides with watch.py and failures.py; acts through seating.py and group.py. Imports ray: only inside a command."""
 
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
 from ssrnn_dist.bookkeeping import Books
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.hooks import Finished, StepMetrics
 from ssrnn_dist.problems import UserError
 from ssrnn_launch import nodes, placing
-from ssrnn_launch.board import Board, News
+from ssrnn_launch.board import News
+from ssrnn_launch.board_actor import BoardActor
 from ssrnn_launch.failures import Failure, why_give_up
 from ssrnn_launch.group import Group
 from ssrnn_launch.machine import WorkerShape
-from ssrnn_launch.problems import LaunchFailed, user_error_of
+from ssrnn_launch.problems import LaunchFailed, Stopped, user_error_of
 from ssrnn_launch.renting import Renting
 from ssrnn_launch.seating import Seating
 from ssrnn_launch.watch import Vitals, place_in, should_grow
@@ -69,7 +68,7 @@ class Supervisor:
         self.config, self._shape, self._books, self._show, self._poll = config, shape, books, show, poll
         self._logs = str(config.folder.absolute() / "logs")
         self._wanted = placing.needs(config.scale, shape.cpus)
-        self._board = _start_board()
+        self._board = BoardActor()
         self._renting = Renting(config.cost, books.ledger, self._wanted, self._warn)
         self._seating = Seating(config, self._wanted, self._renting, self._warn)
         self._failures: list[Failure] = []
@@ -91,13 +90,14 @@ class Supervisor:
     def run(self) -> Finished:
         """One life after the other; how the last one ended.
 
-        LaunchFailed: it cannot go on.  UserError: the input is wrong.  StoppedWaiting: there was nothing to stop."""
+        LaunchFailed: it cannot go on.  UserError: the input is wrong.  StoppedWaiting: there was nothing to stop.
+        Stopped: the budget allows no other life."""
         if self.config.cluster.address:
             nodes.ask_for_room(self._wanted, self.config.scale.most_workers)
         why = "started"
         while True:
             number = self._books.ledger.open_life(why)
-            life = self._live(number, self._seating.wait(lambda: self._tick(None)))
+            life = self._live(number, self._seating.wait(lambda: self._tick(None)), is_first=why == "started")
             if life.failure is not None:
                 self._note_failure(life.failure)
                 why = "failure"
@@ -115,13 +115,13 @@ class Supervisor:
 
     # One life
 
-    def _live(self, number: int, seats: list[placing.Seat]) -> Life:
+    def _live(self, number: int, seats: list[placing.Seat], is_first: bool) -> Life:
         """A group from its start to its release."""
-        self._board = _cleared(self._board)
-        group = Group(self.config, self._shape, seats, self._board, number)
+        self._board.make_ready()
+        group = Group(self.config, self._shape, seats, self._board.handle, number)
         life = self.life = Life(group, Vitals([each.name for each in group.members], time.monotonic()))
         try:
-            self._renting.hire_all({member.name: member.seat.node for member in group.members})
+            self._hire(group, is_first)
             life.failure = group.start(self._logs, self._books.reached_step, lambda: self._tick(life))
             for worker, began_at in group.began_at.items():
                 self._books.ledger.backdate(worker, time.monotonic() - began_at)
@@ -131,6 +131,17 @@ class Supervisor:
         finally:
             self._release(life)
         return life
+
+    def _hire(self, group: Group, is_first: bool) -> None:
+        """From now on the group is paid for. What a budget refuses is the user's error at first, later on its end."""
+        try:
+            self._renting.hire_all({member.name: member.seat.node for member in group.members})
+        except UserError as refused:
+            if is_first:
+                raise
+            self._books.event("warning", {"message": str(refused)})
+            raise Stopped(str(refused), signal.SIGTERM) from None
+        self._seating.avoid_unpriced = True
 
     def _look_at_group(self, life: Life) -> None:
         ended = life.group.ended(life.vitals.step, TICK_SECONDS)
@@ -166,7 +177,7 @@ class Supervisor:
 
     def _take(self, life: Life) -> None:
         """Bring what the board was told to the books and to the person."""
-        news = _take_news(self._board)
+        news = self._board.take()
         if news is None:
             life.failure = life.failure or Failure("the process that workers report to ended", life.vitals.step)
             return
@@ -196,7 +207,7 @@ class Supervisor:
     def _ask_to_stop(self, life: Life, wish: Wish) -> None:
         """Once a life; a wish to end comes before one to resize."""
         if life.wish is None:
-            self._board.request_stop.remote()
+            self._board.request_stop()
         if life.wish is None or wish == "stop":
             life.wish = wish
 
@@ -214,11 +225,11 @@ class Supervisor:
 
     def _stall(self, life: Life) -> Failure:
         """Ask who stalls for its stack, print it, and give the group up."""
-        ray.get(self._board.request_stacks.remote(list(life.vitals.names)))
+        self._board.request_stacks(life.vitals.names)
         until = time.monotonic() + STACK_SECONDS
         while len(life.vitals.stacks()) < life.size and time.monotonic() < until:
             time.sleep(TICK_SECONDS)
-            life.vitals.take(_take_news(self._board) or News(), time.monotonic())
+            life.vitals.take(self._board.take() or News(), time.monotonic())
         for rank, stack in sorted(life.vitals.stacks().items()):
             self._tell("stalled", {"rank": rank, "at": place_in(stack), "stack": stack})
         seconds = self.config.scale.stall_seconds or 0.0
@@ -235,12 +246,22 @@ class Supervisor:
         possible = self._seating.possible_size(held)
         noticed = {seats[rank].node.id: f"{seats[rank].node.address}: {why}" for rank, why in life.vitals.noticed()}
         going = self._seating.going(held, noticed)
+        self._check_priced()
         if life.wish is not None:
             return
         if going:
             self._leave(life, going)
         elif should_grow(life.size, possible, now - life.began_at, self.config.scale.resize_seconds):
             self._resize(life, f"room for {possible} workers")
+
+    def _check_priced(self) -> None:
+        """A node came that is paid for and has no price: what is spent from now on, nobody could tell."""
+        try:
+            self._renting.check_priced()
+        except UserError as refused:
+            if not self._stop_wanted:
+                self._warn(f"{refused}; the run saves a checkpoint and ends")
+                self.want_stop("a node without a price, so cost.budget_usd could not hold")
 
     def _leave(self, life: Life, going: dict[str, str]) -> None:
         """Nodes will go: without them, unless ours is among them, or the run has no other."""
@@ -275,31 +296,6 @@ class Supervisor:
 
 class StoppedWaiting(Exception):
     """The run was to stop while no group was there that could save anything."""
-
-
-def _start_board() -> Any:
-    """The board lives where the driver lives: a lost node of workers does not take it along."""
-    here = NodeAffinitySchedulingStrategy(nodes.own_node(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
-
-
-def _cleared(board: Any) -> Any:
-    """The board, made ready for a new group; another one where its process has ended."""
-    try:
-        ray.get(board.clear.remote())
-    except ray.exceptions.RayActorError:
-        return _start_board()
-    return board
-
-
-def _take_news(board: Any) -> News | None:
-    """None: there is no board any more."""
-    try:
-        return ray.get(board.take.remote(), timeout=5)
-    except ray.exceptions.RayActorError:
-        return None
-    except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
-        return News()  # whether the workers ended is asked of Ray itself
 
 
 def _failure(user_is_at_fault: bool, lines: list[str], logs: str) -> UserError | LaunchFailed:

@@ -124,6 +124,7 @@ def _note_sigterm(pulsing: Pulsing) -> None:
     """SIGTERM to a worker means that its node goes: the run is told, and saves."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, frame: pulsing.note("a worker got SIGTERM"))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # Ray's processes are deaf to it on a Ray of ours
 
 
 def _send_output_to(path: Path) -> None:

@@ -75,13 +75,18 @@ def warn_here(message: str) -> None:
     warnings.warn(message, stacklevel=3)
 
 
-def is_skipped(shown: str, torn: str) -> str:
+def is_torn(shown: str, lack: str) -> str:
     """What is told of a checkpoint that is not whole."""
-    return f"checkpoint {shown} is torn ({torn}) and is skipped"
+    return f"checkpoint {shown} is torn ({lack})"
 
 
-def newest_at(remote: RemoteFolder, warn: Callable[[str], None] = warn_here) -> int:
-    """The step of the newest whole checkpoint below a URL, -1 where there is none; warn hears of torn ones.
+def is_skipped(torn: str) -> str:
+    """What is told of it where another one serves."""
+    return f"{torn} and is skipped"
+
+
+def newest_at(remote: RemoteFolder, hear: Callable[[str], None] = lambda torn: warn_here(is_skipped(torn))) -> int:
+    """The step of the newest whole checkpoint below a URL, -1 where there is none; hear is told of torn ones.
 
     Hashes are compared when a file is fetched. Without checkpoint.json there is none: its upload was cut."""
     steps = by_step(remote.sizes())
@@ -93,8 +98,8 @@ def newest_at(remote: RemoteFolder, warn: Callable[[str], None] = warn_here) -> 
             manifest = json.loads(where.read(MANIFEST))
         except json.JSONDecodeError:
             manifest = None
-        torn = why_torn_there(steps[step], manifest)
-        if torn is None:
+        lack = why_torn_there(steps[step], manifest)
+        if lack is None:
             return step
-        warn(is_skipped(where.shown, torn))
+        hear(is_torn(where.shown, lack))
     return -1

@@ -21,6 +21,7 @@ from ssrnn_dist.checkpoint.names import (
     TOKENIZER,
     VERSION,
     is_skipped,
+    is_torn,
     newest_at,
     step_folder,
     steps_in,
@@ -47,11 +48,11 @@ def newest_checkpoint(
 
     def look() -> None:
         if world.is_first:
-            damaged: list[str] = []
-            found[0] = newest_at(remote, damaged.append) if remote else _newest_whole_step(root, damaged.append)
-            _check_some_whole(remote.shown if remote else str(root), found[0], damaged)
-            for each in damaged:
-                warn(each)
+            torn: list[str] = []
+            found[0] = newest_at(remote, torn.append) if remote else _newest_whole_step(root, torn.append)
+            _check_some_whole(remote.shown if remote else str(root), found[0], torn)
+            for each in torn:
+                warn(is_skipped(each))
 
     world.all_well(attempt(look), "looking for the newest checkpoint")
     step = world.first_says(found[0])
@@ -61,22 +62,22 @@ def newest_checkpoint(
     return Checkpoint(folder, remote.below(folder.name) if remote else None)
 
 
-def _check_some_whole(where: str, step: int, damaged: list[str]) -> None:
+def _check_some_whole(where: str, step: int, torn: list[str]) -> None:
     """To begin anew would write over what the user may still save."""
-    if step < 0 and damaged:
-        came = f"{len(damaged)} checkpoints, none of them whole (the newest: {damaged[0]})"
+    if step < 0 and torn:
+        came = f"no whole checkpoint among {len(torn)}; of the newest: {torn[0]}"
         allowed = "a copy of one of them from elsewhere (checkpoint.uri?), or --fresh, which starts over beside it"
         raise user_error(where, came, allowed)
 
 
-def _newest_whole_step(root: Path, warn: Callable[[str], None]) -> int:
+def _newest_whole_step(root: Path, hear: Callable[[str], None]) -> int:
     """-1: there is none. A folder comes to stand by a rename, whole: one without checkpoint.json was damaged later."""
     for step in sorted(set(steps_in(root)), reverse=True):
         folder = step_folder(root, step)
-        torn = why_torn(folder)
-        if torn is None:
+        lack = why_torn(folder)
+        if lack is None:
             return step
-        warn(is_skipped(str(folder), torn))
+        hear(is_torn(str(folder), lack))
     return -1
 
 

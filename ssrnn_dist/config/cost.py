@@ -17,7 +17,7 @@ class TrackingSection(Section):
     experiment: str = Field("ssrnn", min_length=1)
     project: str | None = Field(None, min_length=1, description="what `ssrnn cost` sums runs by; null: the experiment")
     tags: dict[str, str] = Field({}, description="more tags of the MLflow run")
-    report: bool = Field(True, description="draw report.html and its pictures when the run is complete")
+    report: bool = Field(True, description="draw cost.html now and then, and report.html and its pictures at the end")
     system_metrics: bool = Field(True, description="processor, memory and GPU of each node, in the run")
     register_model: str | None = Field(
         None, min_length=1, description="name in MLflow's model registry for the finished model; null: none"

@@ -8,12 +8,11 @@ import yaml
 
 from ssrnn_data.remote.files import Retry
 from ssrnn_dist.config import RunConfig, check_config
-from ssrnn_dist.runs import check_unchanged
+from ssrnn_dist.runs import check_unchanged, has_trained, names_in
 from ssrnn_dist.storage.remote import RemoteFolder
 
 LOOK = Retry(attempts=1, stall_seconds=10.0)  # whoever runs the job has the patience
 STORED = "config.yaml"
-TRAINED = ("metrics.jsonl", "checkpoints/step-")  # before the first of them is there, a config may still be mended
 
 
 def check_goes_on(config: RunConfig) -> None:
@@ -32,12 +31,11 @@ def _stored(config: RunConfig) -> tuple[str, RunConfig | None]:
     """Where a run stands, and its config there; None where it has not trained."""
     if config.remote_folder is None:
         folder = config.folder
-        names = [each.relative_to(folder).as_posix() for each in (*folder.iterdir(), *folder.glob("checkpoints/*"))]
-        where, read = str(folder), (folder / STORED).read_bytes
+        names, where, read = names_in(folder), str(folder), (folder / STORED).read_bytes
     else:
         remote = RemoteFolder(config.remote_folder, LOOK)
         names = list(remote.sizes())
         where, read = remote.shown, partial(remote.read, STORED)
-    if STORED not in names or not any(name.startswith(TRAINED) for name in names):
+    if STORED not in names or not has_trained(names):
         return where, None
     return where, check_config(yaml.safe_load(read()), f"{where}/{STORED}")

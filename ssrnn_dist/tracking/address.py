@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ssrnn_dist.config.cost import is_no_server
 from ssrnn_dist.config.run import RunConfig
 from ssrnn_dist.problems import user_error
 from ssrnn_dist.tracking.facts import without_password
@@ -42,6 +43,8 @@ def sqlite_uri(root: Path) -> str:
 def check_uri(uri: str, where: str) -> str:
     """An address that MLflow can take, as it is. UserError for another."""
     scheme = uri.partition(":")[0].partition("+")[0] if "://" in uri else ""
+    if is_no_server(uri):
+        raise user_error(where, without_password(uri), "a server's host, such as http://mlflow:5000, is wanted")
     if scheme not in (*SERVERS, *DATABASES):
         allowed = ", ".join(f"{each}://" for each in (*SERVERS, *DATABASES))
         raise user_error(where, without_password(uri), f"an address that starts with one of {allowed} is wanted")

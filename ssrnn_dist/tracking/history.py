@@ -10,6 +10,7 @@ from typing import Any
 from ssrnn_dist.hooks import StepMetrics
 from ssrnn_dist.tracking.jsonl import JsonLines, parsed, read_json_lines
 
+HISTORY = "metrics.jsonl"
 RESUMED_FROM = "resumed_from"
 TAIL_BYTES = 65_536
 

@@ -12,13 +12,13 @@ from ssrnn_dist.files import write_json_atomic
 from ssrnn_dist.tracking import mlflow_client as mlflow
 from ssrnn_dist.tracking.address import artifact_location, page_of, read_run_id, tracking_uri
 from ssrnn_dist.tracking.facts import params_of, tags_of, without_password
-from ssrnn_dist.tracking.history import read_history
+from ssrnn_dist.tracking.history import HISTORY, read_history
 from ssrnn_dist.tracking.jsonl import read_json_lines
 from ssrnn_dist.tracking.register import register_version
 from ssrnn_dist.tracking.story import EVENTS, event_tags, joined_note, story
 from ssrnn_dist.tracking.values import is_of_the_books, metric_values, only_grows
 
-METRICS, SAVED, NOTE = "metrics.jsonl", "mlflow.json", "mlflow.note.content"
+SAVED, NOTE = "mlflow.json", "mlflow.note.content"
 KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # its page shows training, not chats
 Item = Mapping[str, Any]
 
@@ -137,11 +137,11 @@ class MlflowRun:
         write_json_atomic(self._folder / SAVED, {"run_id": self.run_id, "uri": self.shown_uri})
         self._describe(run)
         self._grown = {key: value for key, value in run.data.metrics.items() if only_grows(key)}
-        lines = read_json_lines(self._folder / METRICS)
+        lines = read_json_lines(self._folder / HISTORY)
         earlier = [line["step"] for line in lines if "step" in line and line.get("time", 0.0) < self._began_at]
         if found is None and earlier:  # another MLflow than the run began with, or one that has lost it
             self._furthest_step = 0
-            self._send_rows(row_item(row, row["time"]) for row in read_history(self._folder / METRICS))
+            self._send_rows(row_item(row, row["time"]) for row in read_history(self._folder / HISTORY))
         self._furthest_step = max([self._furthest_step, *earlier])
         self._is_open = True
         self._tell("tracking", {"run_id": self.run_id, "url": page_of(self.uri, run.info.experiment_id, self.run_id)})

@@ -94,6 +94,9 @@ class Prices:
     def _instance_type(self, node: NodeFacts) -> str | None:
         return node.instance_type or self._cost.instance_type
 
+    def _entry(self, prices: PriceFile, node: NodeFacts) -> PriceEntry | None:
+        return prices.entry(self._instance_type(node), node.labels, node.accelerator)
+
     def _market(self, node: NodeFacts) -> Market:
         return MARKETS.get(node.labels.get(MARKET_LABEL, ""), self._cost.market)
 
@@ -104,7 +107,7 @@ class Prices:
             each for each in node.labels.items() if each[0] != NODE_ID_LABEL
         )  # nodes alike cost the same
         kind = (instance_type, market, node.accelerator, labels)
-        entry = prices.entry(instance_type, node.labels, node.accelerator)
+        entry = self._entry(prices, node)
         usd = None if entry is None else entry.usd_per_hour(market)
         if entry is not None and usd is not None:
             self._known[kind] = _Priced(entry, usd, prices.date)
@@ -121,10 +124,9 @@ class Prices:
         return Rate(f"{named}, {market}, {priced.date}", priced.usd_per_hour * share(entry.per, places, node.devices))
 
     def _no_price(self, prices: PriceFile, node: NodeFacts) -> Rate:
-        instance_type = self._instance_type(node)
-        entry = prices.entry(instance_type, node.labels, node.accelerator)
+        entry = self._entry(prices, node)
         self._tell_once(f"no price for a node, so cost_usd is null and no budget holds; it wants {self.wanted(node)}")
-        named = entry.name if entry else instance_type or node.accelerator or "node"
+        named = entry.name if entry else self._instance_type(node) or node.accelerator or "node"
         return Rate(f"{named}, {self._market(node)}, no price", None)
 
     def wanted(self, node: NodeFacts) -> str | None:
@@ -133,7 +135,7 @@ class Prices:
             return None if self._cost.is_priced else "cost.usd_per_worker_hour, or another price of `cost`"
         if self._priced(self._file, node) is not None:
             return None
-        entry = self._file.entry(self._instance_type(node), node.labels, node.accelerator)
+        entry = self._entry(self._file, node)
         if entry is None:
             return _wanted(self._instance_type(node), node)
         return f"{self._market(node)} in the entry of {entry.name}"

@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_is_told_and_where_no_other_stands_the_run_asks(run
     outputs = [rank.communicate(timeout=120)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [2, 1], outputs
     (line,) = (line for line in outputs[0].splitlines() if line.startswith("error:"))
-    assert line.startswith(f"error: {checkpoints}: 2 checkpoints, none of them whole (the newest: ")
+    assert line.startswith(f"error: {checkpoints}: no whole checkpoint among 2; of the newest: checkpoint ")
     assert "--fresh" in line
     assert sorted(checkpoints.iterdir()) == names
 

@@ -11,8 +11,19 @@ from typing import Any
 import psutil
 from ray.cluster_utils import Cluster
 
-HEAD = {"num_cpus": 0, "node_ip_address": "127.0.0.2", "object_store_memory": 80_000_000, "include_dashboard": False}
+HEAD = {
+    "num_cpus": 0,
+    "node_ip_address": "127.0.0.2",
+    "object_store_memory": 80_000_000,
+    "include_dashboard": False,
+    "labels": {"number": "head"},
+}
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}  # each at an address of its own: drivers join the head's
+
+
+def about(at: int) -> dict[str, Any]:
+    """What the at-th node is: its address, and its number as a label, which a price file may know."""
+    return {**NODE, "node_ip_address": f"127.0.1.{at + 1}", "labels": {"number": str(at)}}
 
 
 def processes_of(node: Any) -> list[psutil.Process]:
@@ -39,13 +50,13 @@ def drain(node: Any, address: str, seconds: float) -> None:
 
 def main(first_nodes: int) -> None:
     cluster = Cluster(initialize_head=True, head_node_args=HEAD)
-    nodes = [cluster.add_node(wait=False, node_ip_address=f"127.0.1.{at + 1}", **NODE) for at in range(first_nodes)]
+    nodes = [cluster.add_node(wait=False, **about(at)) for at in range(first_nodes)]
     cluster.wait_for_nodes()
     print(cluster.address, flush=True)
     for line in sys.stdin:
         verb, *words = line.split()
         if verb == "add":
-            nodes.append(cluster.add_node(node_ip_address=f"127.0.1.{len(nodes) + 1}", **NODE))
+            nodes.append(cluster.add_node(**about(len(nodes))))
         elif verb == "kill":
             node = nodes[int(words[0])]
             cluster.worker_nodes.discard(node)

@@ -94,6 +94,7 @@ def tiny(corpus: Path, **changes: Any) -> dict[str, Any]:
         "scale": {"workers": 2},
         "checkpoint": {"every_steps": 10},
         "cost": {"usd_per_worker_hour": 1.0},
+        "tracking": {"report": False},
     }
     for path, value in changes.items():
         *above, key = path.split("__")

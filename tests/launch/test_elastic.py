@@ -114,3 +114,46 @@ def test_the_loss_does_not_notice_nodes_that_die_join_and_are_drained(
 @pytest.mark.parametrize("zero_stage", [1, 2])
 def test_at_any_stage(corpus: Path, tmp_path: Path, start: Callable[..., Running], zero_stage: int) -> None:
     scenario(corpus, tmp_path, start, zero_stage)
+
+
+PRICES = """
+date: 2026-11-01
+source: made up
+prices:
+  - {labels: {number: head}, on_demand: 0.36, per: node}
+  - {labels: {number: "0"}, on_demand: 3.6, per: node}
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("rented", ["workers", "cluster"])
+def test_a_node_without_a_price_that_joins_under_a_budget(
+    corpus: Path, tmp_path: Path, start: Callable[..., Running], rented: str
+) -> None:
+    """No worker goes there; where all of the cluster is paid for, the run ends, until the node has a price."""
+    (tmp_path / "prices.yaml").write_text(PRICES)
+    cost = {"price_file": str(tmp_path / "prices.yaml"), "budget_usd": 50.0, "rented": rented}
+    values = tiny(corpus, **ENDLESS, scale__workers=[1, 2], scale__resize_seconds=1) | {"cost": cost}
+    folder, config = tmp_path / "runs/tiny", write_config(tmp_path, values)
+    with many_nodes(1, tmp_path) as cluster:
+        words = ["train", config, "--set", f"cluster.address={cluster.address}"]
+        run = start(*words, cwd=tmp_path, env=cluster.env)
+        run.wait_for("checkpoint  step 40", SECONDS)
+        cluster.do("add")
+        if rented == "workers":
+            time.sleep(8)
+            stopped_at(run, folder)
+        else:
+            assert run.process.wait(60) == 128 + signal.SIGTERM, run.text()
+            assert "node 127.0.1.2 has no price, so it could not hold" in run.text()
+            summary = json.loads((folder / "summary.json").read_text())
+            assert "a node without a price" in summary["stopped_why"]
+            assert (folder / f"checkpoints/step-{summary['steps']:08d}").is_dir()
+        assert sizes(run) == [1]
+        assert read_ledger(folder / "ledger.jsonl").cost_usd is not None
+        (tmp_path / "prices.yaml").write_text(PRICES + '  - {labels: {number: "1"}, on_demand: 1.8, per: node}\n')
+        again = start(*words, cwd=tmp_path, env=cluster.env)
+        again.wait_for("resumed", SECONDS)
+        assert sizes(again) == [2]
+        stopped_at(again, folder)
+        assert read_ledger(folder / "ledger.jsonl").cost_usd is not None

@@ -40,7 +40,8 @@ ENDLESS = {"train__steps": 1_000_000, "train__log_every_steps": 5}
 def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A folder in which a run was trained to its end, and how the command ended."""
     folder = tmp_path_factory.mktemp("finished")
-    return folder, ssrnn("train", write_config(folder, tiny(corpus)), "--json", cwd=folder)
+    values = tiny(corpus, tracking__report=True)
+    return folder, ssrnn("train", write_config(folder, values), "--json", cwd=folder)
 
 
 def test_a_run_trains_to_its_end(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -93,7 +94,8 @@ def test_kill_sigterm_resume_and_a_killed_driver(corpus: Path, tmp_path: Path, s
     run.wait_for("resumed")
 
     processes, began = run.tree(), time.monotonic()
-    run.signal_group(signal.SIGTERM)  # as `timeout` does it: Ray's own processes are not to hear it
+    for each in (run.process, *run.tree()):  # as Slurm and systemd do it: Ray's own processes are not to hear it
+        each.send_signal(signal.SIGTERM)
     assert run.process.wait(timeout=15) == 128 + signal.SIGTERM, run.text()
     assert time.monotonic() - began < 10
     assert still_alive(processes, within_seconds=1) == []

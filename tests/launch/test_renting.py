@@ -119,3 +119,31 @@ def test_no_place_is_booked_twice_while_workers_start(tmp_path: Path, rented: st
     seconds = books.ledger.totals().seconds_by_phase
     assert (seconds[START_UP], seconds[IDLE]) == (20.0, 10.0 * empty)
     assert books.ledger.totals().cost_usd == pytest.approx(10.0 * (1 if rented == "workers" else 3))
+
+
+@pytest.mark.parametrize("rented", ["workers", "cluster"])
+def test_a_node_without_a_price_that_joins_under_a_budget_is_named_and_leaves_the_cost_known(
+    tmp_path: Path, rented: str
+) -> None:
+    """Where all of the cluster is paid for, the budget can hold no longer; else no worker may go to that node."""
+    (tmp_path / "prices.yaml").write_text(PRICES)
+    books = Books(tmp_path, budget_usd=500.0, price_file=str(tmp_path / "prices.yaml"), rented=rented)
+    priced, joined = node("1", kind="worker"), node("2")
+    books.renting.look([priced])
+    books.renting.hire_all({"0/0": priced})
+    books.renting.check_priced()
+    assert books.renting.unpriced == set()
+    books.renting.look([priced, joined])
+    assert books.renting.unpriced == {"2"}
+    if rented == "workers":
+        books.renting.check_priced()
+    else:
+        with pytest.raises(UserError, match=r"node 10\.0\.0\.2 has no price, so it could not hold; wanted in cost"):
+            books.renting.check_priced()
+    with pytest.raises(UserError, match=r"10\.0\.0\.2 has no price"):
+        books.renting.hire_all({"1/0": joined})
+    books.now += 10.0
+    assert books.ledger.totals().cost_usd == pytest.approx(20.0)
+    (tmp_path / "prices.yaml").write_text(PRICES + "  - {labels: {kind: other}, on_demand: 3600, per: node}\n")
+    books.renting.look([priced, node("2", kind="other")])
+    assert books.renting.unpriced == set()

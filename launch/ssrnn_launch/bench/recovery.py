@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssrnn_dist.config import load_config
-from ssrnn_dist.tracking.history import RESUMED_FROM
+from ssrnn_dist.tracking.history import HISTORY, RESUMED_FROM
 from ssrnn_dist.tracking.jsonl import read_json_lines
 from ssrnn_dist.tracking.ledger import LEDGER
 from ssrnn_launch.bench import workshop
@@ -86,7 +86,7 @@ def _first_step(run: Path, began: float, happened: float, noticed_by: str) -> di
     resumed = workshop.events(run, "resumed", noticed[0]["time"]) if noticed else []
     if not resumed:
         return None
-    rows = read_json_lines(run / "metrics.jsonl")
+    rows = read_json_lines(run / HISTORY)
     lives = [at for at, row in enumerate(rows) if RESUMED_FROM in row]
     step = next((row for row in rows[lives[-1] :] if row.get("time", 0.0) >= resumed[0]["time"]), None)
     if step is None:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from ssrnn_dist.config import load_config
-from ssrnn_dist.tracking.history import read_history
+from ssrnn_dist.tracking.history import HISTORY, read_history
 from ssrnn_dist.tracking.jsonl import read_json_lines
 from ssrnn_dist.tracking.ledger import LEDGER
 from ssrnn_launch.bench import workshop
@@ -78,5 +78,5 @@ def _submitted(shop: Workshop, width: int, address: str, env: Mapping[str, str])
         ("Python, wheel, sent and accepted", sent),
         ("the job's driver, connected to Ray", life),
         ("worker's process, imports, engine", workshop.events(folder, "started")[0]["time"]),
-        ("first batch and step", read_history(folder / "metrics.jsonl")[0]["time"]),
+        ("first batch and step", read_history(folder / HISTORY)[0]["time"]),
     ]

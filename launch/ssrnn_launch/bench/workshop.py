@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from ssrnn_dist.config import RunConfig, load_config
-from ssrnn_dist.tracking.history import read_history
+from ssrnn_dist.tracking.history import HISTORY, read_history
 from ssrnn_dist.tracking.jsonl import read_json_lines
 from ssrnn_launch.bench.comparing import Timed, means_of, windows_of
 from ssrnn_launch.bench.marks import MARKS_VARIABLE, Mark, read_marks, step_ends
@@ -136,7 +136,7 @@ def train(shop: Workshop, kind: str, values: Mapping[str, Any], threads: int) ->
 def timed(trained: Trained) -> Timed:
     """Step times and losses of a run."""
     config = trained.config
-    rows = read_history(config.folder / "metrics.jsonl")
+    rows = read_history(config.folder / HISTORY)
     later = [row["tokens_per_second"] for row in rows[1:]]
     inside = sorted(config.train.tokens_per_batch / each for each in later)[len(later) // 2]
     losses = tuple(row["train_loss"] for row in rows)

@@ -16,11 +16,11 @@ from ssrnn_dist.run_lock import LOCK, is_locked
 from ssrnn_dist.tracking.costs_of_runs.few_rows import few_ledger_rows, read_curves
 from ssrnn_dist.tracking.costs_of_runs.run_cost import RunCost, Spent
 from ssrnn_dist.tracking.dividing import summed
+from ssrnn_dist.tracking.history import HISTORY
 from ssrnn_dist.tracking.ledger import LEDGER
 from ssrnn_dist.tracking.lives import Life, lives_of
 from ssrnn_dist.tracking.totals import totals_of
 
-METRICS = "metrics.jsonl"
 SILENT_SECONDS = 120.0  # a beat comes every 30 s, to a URL some seconds later
 
 
@@ -34,7 +34,7 @@ def run_in_folder(folder: Path) -> RunCost:
     if not (folder / LEDGER).is_file():
         raise user_error(str(folder), f"no {LEDGER} in it", "a run's folder is wanted, such as runs/quickstart")
     rows = few_ledger_rows(folder / LEDGER)
-    totals, curves = totals_of(lives_of(rows)), read_curves(folder / METRICS)
+    totals, curves = totals_of(lives_of(rows)), read_curves(folder / HISTORY)
     train_losses, valid_losses = sorted(curves.train_losses.items()), sorted(curves.valid_losses.items())
     config, summary = _mapping(folder / "config.yaml", yaml.safe_load), _mapping(folder / "summary.json", json.loads)
     tracking: dict[str, Any] = config.get("tracking") or {}

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from ssrnn_dist.tracking.facts import without_password
-from ssrnn_dist.tracking.history import read_history
+from ssrnn_dist.tracking.history import HISTORY, read_history
 from ssrnn_dist.tracking.ledger import LEDGER
 from ssrnn_dist.tracking.totals import Totals, read_ledger
 
@@ -95,7 +95,7 @@ def read_run(folder: Path) -> RunSource:
         name=str(config.get("name") or folder.resolve().name),
         config=config,
         config_text=config_text,
-        rows=read_history(folder / "metrics.jsonl"),
+        rows=read_history(folder / HISTORY),
         summary=_summary(folder / "summary.json"),
         books=read_ledger(folder / LEDGER),
         sample=printable(_text(folder / "sample.txt"))[:LONGEST_SAMPLE].strip("\n"),

@@ -133,7 +133,7 @@ def test_where_none_is_whole_any_more_nothing_begins_anew(url: str, world: World
     for step in (1, 2):
         name = rank_file_of(url, step)
         store.write(name, store.read(name)[:-1])
-    refused = r"2 checkpoints, none of them whole \(the newest: .*step-00000002 is torn \(rank-00000.*bytes\).*--fresh"
+    refused = r"no whole checkpoint among 2; of the newest: .*step-00000002 is torn \(rank-00000.*bytes\);.*--fresh"
     with pytest.raises(UserError, match=refused):
         newest_checkpoint(tmp_path / "elsewhere", world, url)
 
@@ -155,7 +155,7 @@ def test_in_a_folder_a_torn_one_is_told_and_what_is_no_checkpoint_is_not(world: 
         f"checkpoint {tmp_path}/step-00000003 is torn (rank-00000.safetensors has another checksum) and is skipped",
     ]
     flip_a_bit(tmp_path / "step-00000001/rank-00000.safetensors")
-    with pytest.raises(UserError, match=r"3 checkpoints, none of them whole .*--fresh"):
+    with pytest.raises(UserError, match=r"no whole checkpoint among 3; .*--fresh"):
         newest_checkpoint(tmp_path, world)
 
 

@@ -97,6 +97,15 @@ def test_a_run_root_of_each_nodes_own_and_no_room(cluster: Cluster, corpus: Path
         assert list((cluster.folder / name / "runs").iterdir()) == []
 
 
+def test_a_wrong_token_is_one_line(cluster: Cluster, corpus: Path, tmp_path: Path) -> None:
+    """Ray itself tries it again for 20 s, and writes a line each time."""
+    path, env = write_config(tmp_path, tiny(corpus)), {**cluster.env, "RAY_AUTH_TOKEN": "0" * 32}
+    done = ssrnn("train", path, "--set", f"cluster.address={cluster.address}", cwd=tmp_path, env=env)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: cluster.address: {cluster.address}: no Ray cluster that takes our token")
+    assert done.stderr.count("\n") == 1
+
+
 def test_nobody_there_and_a_wrong_config(corpus: Path, tmp_path: Path) -> None:
     path = write_config(tmp_path, tiny(corpus))
     with socket.create_server(("127.0.0.1", 0)) as found:
