@@ -59,7 +59,7 @@ def run_on_ray(config: RunConfig, shape: WorkerShape, view: View, stop: StopSign
 
 
 class _Hearing:
-    """Hears the person's signals and the death of Ray, four times a second."""
+    """Hears the person's signals and the death of Ray, twice a second."""
 
     def __init__(self, config: RunConfig, view: View, stop: StopSignals, host: Host) -> None:
         self._logs = str(config.folder.absolute() / "logs")

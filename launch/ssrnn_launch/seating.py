@@ -32,7 +32,7 @@ class Seating:
     def wait(self, poll: Callable[[], None]) -> list[placing.Seat]:
         """Seats for as many workers as there is room for, once there is for the fewest.
 
-        poll: called four times a second; may raise.  LaunchFailed: a Ray of our own has no room, and never will."""
+        poll: called again and again; may raise.  LaunchFailed: a Ray of our own has no room, and never will."""
         told, since, best = False, time.monotonic(), 0
         while True:
             rooms = self.rooms({})

@@ -24,7 +24,7 @@ from ssrnn_launch.renting import Renting
 from ssrnn_launch.seating import Seating
 from ssrnn_launch.watch import Vitals, place_in, should_grow
 
-TICK_SECONDS = 0.25
+TICK_SECONDS = 0.5
 LOOK_SECONDS = 2.0  # between looks at the cluster's nodes
 STACK_SECONDS = 3.0  # for a worker that stalls to tell where it is
 
@@ -64,7 +64,7 @@ class Supervisor:
         show: Callable[[str, dict[str, Any]], None],
         poll: Callable[[], None],
     ) -> None:
-        """show: brings an event to the person.  poll: called four times a second; may raise to end it all."""
+        """show: brings an event to the person.  poll: called twice a second; may raise to end it all."""
         self.config, self._shape, self._books, self._show, self._poll = config, shape, books, show, poll
         self._logs = str(config.folder.absolute() / "logs")
         self._wanted = placing.needs(config.scale, shape.cpus)
@@ -164,7 +164,7 @@ class Supervisor:
         self.life = None
 
     def _tick(self, life: Life | None) -> None:
-        """What is done four times a second, whatever else goes on."""
+        """What is done twice a second, whatever else goes on."""
         self._poll()
         if life is not None:
             self._take(life)

@@ -14,7 +14,7 @@ from ssrnn_dist.tracking.phases import CHECKPOINTING, DATA_WAIT, PHASES, START_U
 from ssrnn_launch.board import Board, News, Pulse
 from ssrnn_launch.watch import Vitals
 
-TAKES_A_SECOND = 4  # as the supervisor does
+TAKES_A_SECOND = 2  # supervisor.TICK_SECONDS
 LOST_SECONDS, STALL_SECONDS = 12.0, 600.0
 RATE = Rate("worker", 2.5)
 WATTS, STEPS_A_SECOND = 300.0, 5
@@ -47,7 +47,7 @@ def hired(
 
 
 def book(news: News, vitals: Vitals, ledger: Ledger, now: float) -> None:
-    """What the supervisor does with the board's news, four times a second; the ledger is the one that it has.
+    """What the supervisor does with the board's news, twice a second; the ledger is the one that it has.
 
     AssertionError where it takes a worker for lost."""
     vitals.take(news, now)
