@@ -81,11 +81,11 @@ def without_ray(workers: int, seconds: int, folder: Path) -> dict[str, Any]:
     names, board = names_of(workers), Board()
     ledger = hired(folder / f"ledger-{workers}.jsonl", names, clock=lambda: now[0])
     vitals = Vitals(names, 0.0)
-    quarter = -(-workers // TAKES_A_SECOND)
+    share = -(-workers // TAKES_A_SECOND)
     for tick in range(seconds * TAKES_A_SECOND):
         now[0] += 1 / TAKES_A_SECOND
-        at = tick % TAKES_A_SECOND * quarter
-        pulses = [pulse_of(name, now[0]) for name in names[at : at + quarter]]
+        at = tick % TAKES_A_SECOND * share
+        pulses = [pulse_of(name, now[0]) for name in names[at : at + share]]
         with watch.on("board"):
             for pulse in pulses:
                 board.pulse(pulse)
