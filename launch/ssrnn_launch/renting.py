@@ -3,7 +3,7 @@
 Decisions are pure but for the price file, which may change; imports the config, prices and placing."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ssrnn_dist.config.cost import CostSection
 from ssrnn_dist.tracking.budget import check_priced, check_start
@@ -36,10 +36,10 @@ def unoccupied(
     return {rate: count for rate, count in empty.items() if count}
 
 
-def unpriced(found: Iterable[placing.Node], prices: Prices) -> dict[str, tuple[str, str]]:
-    """Of nodes that have no price, by id: address, and in words what would price them."""
-    wanted = {node.id: (node.address, prices.wanted(facts_of(node))) for node in found}
-    return {node: (address, entry) for node, (address, entry) in wanted.items() if entry is not None}
+def unpriced(found: Iterable[placing.Node], prices: Prices) -> list[tuple[placing.Node, str]]:
+    """The nodes that have no price, each with what would price it, in words."""
+    wanted = [(node, prices.wanted(facts_of(node))) for node in found]
+    return [(node, entry) for node, entry in wanted if entry is not None]
 
 
 class Renting:
@@ -55,15 +55,16 @@ class Renting:
         self._found: Sequence[placing.Node] = ()
 
     @property
-    def unpriced(self) -> Set[str]:
-        """Under a budget: nodes of the cluster that have no price, by id. None of their time is booked."""
-        return set() if self._cost.budget_usd is None else unpriced(self._found, self._prices).keys()
+    def unpriced(self) -> set[str]:
+        """Under a budget: the ids of the cluster's nodes that have no price. None of their time is booked."""
+        return set() if self._cost.budget_usd is None else {node.id for node, _ in unpriced(self._found, self._prices)}
 
     def check_priced(self, more: Iterable[placing.Node] = ()) -> None:
         """UserError where a budget could not hold, as a node that is paid for has no price. more: nodes to come."""
         if self._cost.budget_usd is not None:
             paid_for = [*self._seats.values(), *more, *(self._found if self._is_whole else ())]
-            check_priced(self._cost.budget_usd, dict(unpriced(paid_for, self._prices).values()))
+            wanted = {node.address: entry for node, entry in unpriced(paid_for, self._prices)}
+            check_priced(self._cost.budget_usd, wanted)
 
     @property
     def _is_whole(self) -> bool:

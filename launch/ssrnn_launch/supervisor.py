@@ -133,7 +133,7 @@ class Supervisor:
         return life
 
     def _hire(self, group: Group, is_first: bool) -> None:
-        """From now on the group is paid for. What a budget refuses is the user's error at first, later on its end."""
+        """From now on the group is paid for. What a budget refuses is at first the user's error, later the end."""
         try:
             self._renting.hire_all({member.name: member.seat.node for member in group.members})
         except UserError as refused:

@@ -88,6 +88,7 @@ def test_what_runs_is_not_started_twice_and_failures_are_not_chosen(recipe: Reci
     assert trained(study, {0.005: 3.0, 0.01: 2.0, 0.02: INFINITE})[-1].learning_rate == 0.01
 
 
+@pytest.mark.long
 def test_two_networks_are_trained_compared_and_drawn(recipe: Recipe, tmp_path: Path) -> None:
     """Real trainings in processes of their own; sent again, nothing is trained."""
     folder, wanted, told = tmp_path / "out", [Row("gru", "exact"), Row("transformer")], []

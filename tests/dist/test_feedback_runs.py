@@ -18,7 +18,7 @@ RULES = {
     },
     "auto": {"model": {"cell": "elman", "n_heads": 2}, "feedback": {"refinements": "auto", "tolerance": 0.002}},
 }
-PLACES = [(1, 1), (2, 2), (3, 3)]  # world, ZeRO stage
+PLACES = [(1, 1), (2, 3)]  # world, ZeRO stage
 
 
 def rows(runs, name: str, after: int = 0) -> list[dict]:
@@ -42,7 +42,7 @@ def trained(runs):
 @pytest.mark.parametrize("rule", RULES)
 def test_the_rule_is_the_same_on_every_world_and_after_a_resume(trained, rule: str) -> None:
     one = rows(trained, f"{rule}-1")
-    for name, after in ((f"{rule}-2", 0), (f"{rule}-3", 0), (f"{rule}-again", 4)):
+    for name, after in ((f"{rule}-2", 0), (f"{rule}-again", 4)):
         other = rows(trained, name)
         expected = [row for row in one if row["step"] > after]
         assert [row["train_loss"] for row in other] == pytest.approx(

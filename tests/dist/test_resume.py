@@ -26,7 +26,7 @@ MOVES = {
     2: [(stage, stage) for stage in STAGES],
     3: [(old, new) for old in STAGES for new in STAGES],
 }
-PLACES = [(world, stage) for world in WORLDS for stage in STAGES if (world, stage) != (5, 2)]
+PLACES = [(world, stage) for world in WORLDS for stage in STAGES if world < 5 or stage == 3]
 
 
 def losses(folder: Path, after: int = 0) -> list[float]:
@@ -96,7 +96,7 @@ def test_other_ways_to_shard_change_nothing_and_checkpoints_move_to_them_and_fro
 
 
 def test_validation_does_not_depend_on_the_world(trained) -> None:
-    read = [json.loads((trained.folder(f"w{world}-z1") / "summary.json").read_text()) for world in WORLDS]
+    read = [json.loads((trained.folder(f"w{world}-z3") / "summary.json").read_text()) for world in WORLDS]
     for summary in read:
         assert summary["valid_loss"] == pytest.approx(read[0]["valid_loss"], rel=2e-6)
         assert summary["valid_bits_per_byte"] == pytest.approx(read[0]["valid_bits_per_byte"], rel=2e-6)

@@ -138,6 +138,7 @@ def damaged(corpus: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_bad_sample_ends_a_run_or_is_skipped_and_written_down(runs, start, damaged: Path) -> None:
     key = members_of(damaged)[1][0].partition(".")[0]
     config, data = runs.config("bad", steps=200), ["--set", f"data.index={damaged}"]

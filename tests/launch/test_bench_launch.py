@@ -39,6 +39,7 @@ def plain(config: RunConfig) -> Timed:
     return Timed(windows_of(found["ends"], every), windows_of(found["cpu"], every), means_of(found["losses"], every))
 
 
+@pytest.mark.long
 def test_the_plain_loop_learns_what_the_loop_alone_learns_and_another_is_refused(shop: Workshop) -> None:
     alone = workshop.timed(workshop.train(shop, "alone", small(shop, "alone"), threads=1))
     ours = plain(check_config(small(shop, "plain")))

@@ -182,6 +182,7 @@ def test_quickstart_does_everything_once(corpus: Path, tmp_path: Path) -> None:
     assert [Path(picture).suffix for picture in again["pictures"]].count(".png") >= 5
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_before_the_first_step_is_replaced(
     corpus: Path, tmp_path: Path, start: Callable[..., Running]
 ) -> None:

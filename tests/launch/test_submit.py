@@ -187,6 +187,7 @@ def test_what_a_run_cannot_change_midway_is_refused_before_a_job_is_made(
     assert [job["id"] for job in jobs(head, "list", cwd=folder)["jobs"]] == before
 
 
+@pytest.mark.long
 def test_a_doctor_that_finds_a_fault_is_a_failed_job_whose_lines_are_all_told(
     submitted: tuple[Path, Any], head: Head
 ) -> None:

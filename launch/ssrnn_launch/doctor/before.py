@@ -70,7 +70,7 @@ def check_node_prices(config: RunConfig, found: Sequence[placing.Node], used: Co
     if cost.price_file is None:
         return []
     paid_for = [node for node in found if node.id in used or cost.rented == "cluster"]
-    wanted = unpriced(paid_for, Prices.of(cost))
+    wanted = {node.address: entry for node, entry in unpriced(paid_for, Prices.of(cost))}
     if not wanted:
         return [ok("node prices", f"{nodes_(len(paid_for))} priced by {cost.price_file}")]
     judge, so = (warn, "cost_usd is null") if cost.budget_usd is None else (fail, "`train` refuses the budget")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from worlds import ROOT, rank_environment
 
 from ssrnn_dist.checkpoint.names import MANIFEST
@@ -19,6 +20,7 @@ def command(config: object, *words: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 def test_a_run_whose_folder_is_removed_ends_with_a_line_and_its_checkpoints_stand(runs) -> None:
     config, folder = runs.config("removed", steps=100_000, log_every_steps=20), runs.folder("removed")
     run = command(config, "--set", "checkpoint.every_steps=50")

@@ -57,7 +57,10 @@ BY_SHAPE = [
 ]
 
 
-@pytest.mark.parametrize(("workers", "cases"), [(1, BY_SHAPE), (2, BY_STAGE)], ids=["by shape", "by stage"])
+@pytest.mark.parametrize(
+    ("workers", "cases"),
+    [pytest.param(1, BY_SHAPE, id="by shape", marks=pytest.mark.long), pytest.param(2, BY_STAGE, id="by stage")],
+)
 def test_what_comes_and_goes_within_a_step_is_as_planned(workers: int, cases: list[dict[str, Any]]) -> None:
     (first, *_) = run_ranks(workers, SCRIPT, *map(json.dumps, cases))
     peaks = json.loads(first.strip().splitlines()[-1])["peaks"]
