@@ -13,7 +13,7 @@ from ssrnn_dist.config import RunConfig
 from ssrnn_dist.console import LINE_EVERY_SECONDS, Lines, event_line
 from ssrnn_dist.hooks import Finished, RunHooks, StepMetrics
 from ssrnn_dist.problems import RunFailed
-from ssrnn_dist.tracking.budget import check_budget, check_priced, check_start
+from ssrnn_dist.tracking.budget import USED_UP, check_budget, check_priced, check_start
 from ssrnn_dist.tracking.energy import EnergyMeter
 from ssrnn_dist.tracking.ledger import LEDGER
 from ssrnn_dist.tracking.lives import SECONDS_PER_HOUR
@@ -29,11 +29,12 @@ def check_money(config: RunConfig, earlier: Totals) -> None:
     cost = config.cost
     if cost.budget_usd is None:
         return
-    wanted = Prices.of(cost).wanted(NodeFacts())
+    prices, node = Prices.of(cost), NodeFacts()
+    wanted = prices.wanted(node)
     check_priced(cost.budget_usd, {} if wanted is None else {platform.node(): wanted})
     check_budget(cost.budget_usd, earlier)
     workers = int(os.environ.get("WORLD_SIZE", 1))
-    rate = worker_rate(cost, int(os.environ.get("LOCAL_WORLD_SIZE", workers)))
+    rate = prices.rate(node, int(os.environ.get("LOCAL_WORLD_SIZE", workers)))
     usd_per_second = workers * (rate.usd_per_hour or 0.0) / SECONDS_PER_HOUR
     check_start(cost.budget_usd, earlier.cost_usd, earlier.lives, usd_per_second)
 
@@ -88,7 +89,7 @@ class AloneHooks(RunHooks):
                 self._failure = error
                 return
             if used_up:
-                self._stop, self._stop_why = True, "cost.budget_usd is used up"
+                self._stop, self._stop_why = True, USED_UP
 
     def _book(self) -> None:
         phase, seconds = self.clock.read()

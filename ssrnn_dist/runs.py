@@ -82,7 +82,7 @@ def prepare_run(config: RunConfig, fresh: bool = False) -> RunConfig:
     if not stored.is_file():
         if folder.exists() and any(folder.iterdir()) and not _has_checkpoints(folder):
             raise user_error(str(folder), "a folder that holds no run", "an empty or a new name is wanted")
-    elif has_trained([*names_in(folder), *_names_at(config.remote_folder)]):
+    elif has_trained(names_in(folder)) or has_trained(_names_at(config.remote_folder)):
         check_unchanged(check_config(read_yaml(stored), where=str(stored)), config, str(folder))
     try:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)

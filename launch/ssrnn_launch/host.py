@@ -11,11 +11,12 @@ from typing import Any
 from ssrnn_dist.bookkeeping import Books
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.hooks import StepMetrics
+from ssrnn_dist.tracking.budget import USED_UP
 from ssrnn_launch.machine import WorkerShape
 from ssrnn_launch.problems import LaunchFailed, Stopped
 from ssrnn_launch.progress import View
 from ssrnn_launch.stop_signals import StopSignals
-from ssrnn_launch.supervisor import USED_UP, StoppedWaiting, Supervisor
+from ssrnn_launch.supervisor import StoppedWaiting, Supervisor
 
 
 @dataclass(frozen=True)

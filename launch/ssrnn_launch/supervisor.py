@@ -13,6 +13,7 @@ from ssrnn_dist.bookkeeping import Books
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.hooks import Finished, StepMetrics
 from ssrnn_dist.problems import UserError
+from ssrnn_dist.tracking.budget import USED_UP
 from ssrnn_launch import nodes, placing
 from ssrnn_launch.board import News
 from ssrnn_launch.board_actor import BoardActor
@@ -22,15 +23,12 @@ from ssrnn_launch.machine import WorkerShape
 from ssrnn_launch.problems import LaunchFailed, Stopped, user_error_of
 from ssrnn_launch.renting import Renting
 from ssrnn_launch.seating import Seating
-from ssrnn_launch.watch import Vitals, place_in, should_grow
+from ssrnn_launch.watch import TICK_SECONDS, Vitals, place_in, should_grow
 
-TICK_SECONDS = 0.5
 LOOK_SECONDS = 2.0  # between looks at the cluster's nodes
 STACK_SECONDS = 3.0  # for a worker that stalls to tell where it is
 
-USED_UP = "cost.budget_usd is used up"
-
-Wish = Literal["stop", "budget", "resize"]
+Wish = Literal["stop", "resize"]
 
 
 @dataclass

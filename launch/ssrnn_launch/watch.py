@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from ssrnn_launch.board import News, Pulse
 
+TICK_SECONDS = 0.5  # between the driver's looks at the board; workers pulse once a second
+
 
 @dataclass
 class Vitals:

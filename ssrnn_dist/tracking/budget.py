@@ -12,6 +12,7 @@ from ssrnn_dist.tracking.totals import Totals
 
 WARN_FRACTION = 0.8
 CHECKPOINT_SECONDS = 10.0  # until one was measured
+USED_UP = "cost.budget_usd is used up"
 LARGER = "a larger budget goes on from the newest checkpoint"
 WIND_UP_SECONDS = 5.0  # from the last checkpoint until all workers are released, with the time to tell them
 

@@ -103,10 +103,8 @@ class Prices:
     def _priced(self, prices: PriceFile, node: NodeFacts) -> "_Priced | None":
         """As the file prices a node now, or did once: a file that is saved half-edited takes no price away."""
         instance_type, market = self._instance_type(node), self._market(node)
-        labels = frozenset(
-            each for each in node.labels.items() if each[0] != NODE_ID_LABEL
-        )  # nodes alike cost the same
-        kind = (instance_type, market, node.accelerator, labels)
+        labels = {key: value for key, value in node.labels.items() if key != NODE_ID_LABEL}  # nodes alike cost the same
+        kind = (instance_type, market, node.accelerator, frozenset(labels.items()))
         entry = self._entry(prices, node)
         usd = None if entry is None else entry.usd_per_hour(market)
         if entry is not None and usd is not None:

@@ -141,7 +141,7 @@ def test_a_node_without_a_price_that_joins_under_a_budget(
         run.wait_for("checkpoint  step 40", SECONDS)
         cluster.do("add")
         if rented == "workers":
-            time.sleep(8)
+            time.sleep(8)  # several looks at the cluster, each of which could have resized
             stopped_at(run, folder)
         else:
             assert run.process.wait(60) == 128 + signal.SIGTERM, run.text()

@@ -12,9 +12,9 @@ from ssrnn_dist.tracking.ledger import Ledger
 from ssrnn_dist.tracking.lives import SECONDS_PER_HOUR, Rate
 from ssrnn_dist.tracking.phases import CHECKPOINTING, DATA_WAIT, PHASES, START_UP, TRAINING
 from ssrnn_launch.board import Board, News, Pulse
-from ssrnn_launch.watch import Vitals
+from ssrnn_launch.watch import TICK_SECONDS, Vitals
 
-TAKES_A_SECOND = 2  # supervisor.TICK_SECONDS
+TAKES_A_SECOND = round(1 / TICK_SECONDS)
 LOST_SECONDS, STALL_SECONDS = 12.0, 600.0
 RATE = Rate("worker", 2.5)
 WATTS, STEPS_A_SECOND = 300.0, 5
