@@ -20,6 +20,7 @@ ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 TAIL_LINES = 300  # of a log: enough for its last records
 STOPPED_CODES = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 ASK_SECONDS = 10.0  # for one answer of the head
+PATIENCE_SECONDS = 30.0  # with a head that is too busy to answer before a job is made
 ASKED_AT_ONCE = 8
 
 
@@ -153,8 +154,7 @@ def wait_for_end(address: str, job_id: str, within_seconds: float) -> dict[str, 
 def living_nodes(client: Any) -> int | None:
     """How many nodes the cluster has now; None where the head does not say."""
     try:
-        answer = ask_head(client, "/api/v0/nodes?detail=0&limit=10000")
-        found = answer.json()["data"]["result"]["result"] if answer.status_code == 200 else None
+        found = _data_of(client, "/api/v0/nodes?detail=0&limit=10000")["result"]["result"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return None if found is None else sum(node.get("state") == "ALIVE" for node in found)
@@ -163,7 +163,23 @@ def living_nodes(client: Any) -> int | None:
 def host_names(client: Any) -> set[str]:
     """The machines of the cluster's living nodes, by their own names; none where the head does not say."""
     try:
-        answer = ask_head(client, "/nodes?view=hostNameList")
-        return set(answer.json()["data"]["hostNameList"]) if answer.status_code == 200 else set()
+        return set(_data_of(client, "/nodes?view=hostNameList")["hostNameList"])
     except (OSError, ValueError, KeyError, TypeError):
         return set()
+
+
+def _data_of(client: Any, path: str) -> Any:
+    """What the head's state API says, asked again for PATIENCE_SECONDS. OSError, ValueError or KeyError: nothing."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while (answer := _answer(client, path)) is None or answer.status_code >= 500:
+        if time.monotonic() > until:
+            raise OSError("the head does not answer")
+        time.sleep(1)
+    return answer.json()["data"]
+
+
+def _answer(client: Any, path: str) -> Any | None:
+    try:
+        return ask_head(client, path)
+    except OSError:
+        return None

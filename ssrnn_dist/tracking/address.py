@@ -5,6 +5,7 @@ Imports the config; mlflow itself is mlflow_client.py's."""
 import json
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -82,11 +83,22 @@ def _mlflow_command() -> str:
     return shlex.quote(str(beside_python.relative_to(Path.cwd()) if inside_cwd else beside_python))
 
 
-def read_run_id(path: Path) -> str | None:
-    """The MLflow run that a run folder's mlflow.json names; None where there is none yet, or it is no such file."""
+@dataclass(frozen=True)
+class Known:
+    """What a run folder's mlflow.json says.
+
+    run_id: MLflow's id of the run.  mark: ours, made before MLflow is first asked, and a tag of the run: by it a run is
+    found that MLflow began without our hearing its id."""
+
+    run_id: str | None = None
+    mark: str | None = None
+
+
+def read_known(path: Path) -> Known:
+    """Of a run folder's mlflow.json; nothing where there is none yet, or it is no such file."""
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    run_id = saved.get("run_id") if isinstance(saved, dict) else None
-    return run_id if isinstance(run_id, str) else None
+        return Known()
+    values = saved if isinstance(saved, dict) else {}
+    return Known(**{key: values[key] for key in ("run_id", "mark") if isinstance(values.get(key), str)})

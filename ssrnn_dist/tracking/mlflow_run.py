@@ -2,6 +2,7 @@
 
 Asks MLflow through mlflow_client.py. Lives on the outbox's thread; raises what MLflow raises, to be tried again."""
 
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from ssrnn_dist.config.run import RunConfig
 from ssrnn_dist.files import write_json_atomic
 from ssrnn_dist.tracking import mlflow_client as mlflow
-from ssrnn_dist.tracking.address import artifact_location, page_of, read_run_id, tracking_uri
+from ssrnn_dist.tracking.address import artifact_location, page_of, read_known, tracking_uri
 from ssrnn_dist.tracking.facts import params_of, tags_of, without_password
 from ssrnn_dist.tracking.history import HISTORY, read_history
 from ssrnn_dist.tracking.jsonl import read_json_lines
@@ -19,6 +20,7 @@ from ssrnn_dist.tracking.story import EVENTS, event_tags, joined_note, story
 from ssrnn_dist.tracking.values import is_of_the_books, metric_values, only_grows
 
 SAVED, NOTE = "mlflow.json", "mlflow.note.content"
+MARK = "ssrnn_mark"
 KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # its page shows training, not chats
 Item = Mapping[str, Any]
 
@@ -33,7 +35,8 @@ class MlflowRun:
         self.uri = tracking_uri(config)
         self.shown_uri = without_password(self.uri)
         self._config, self._folder, self._tell = config, run_folder, tell
-        self.run_id = read_run_id(run_folder / SAVED)
+        known = read_known(run_folder / SAVED)
+        self.run_id, self._mark = known.run_id, known.mark
         self._params, self._tags = params_of(config), tags_of(config)
         self._began_at = time.time()
         self._client: Any = None
@@ -134,7 +137,7 @@ class MlflowRun:
         found = self._find_run()
         run = found or self._start_run()
         self.run_id = run.info.run_id
-        write_json_atomic(self._folder / SAVED, {"run_id": self.run_id, "uri": self.shown_uri})
+        self._save()
         self._describe(run)
         self._grown = {key: value for key, value in run.data.metrics.items() if only_grows(key)}
         lines = read_json_lines(self._folder / HISTORY)
@@ -146,7 +149,18 @@ class MlflowRun:
         self._is_open = True
         self._tell("tracking", {"run_id": self.run_id, "url": page_of(self.uri, run.info.experiment_id, self.run_id)})
 
+    def _save(self) -> None:
+        write_json_atomic(self._folder / SAVED, {"run_id": self.run_id, "mark": self._mark, "uri": self.shown_uri})
+
     def _find_run(self) -> Any:
+        run = self._run_of_id() or self._run_of_mark()
+        if run is not None:
+            self._client.update_run(run.info.run_id, status="RUNNING")
+        elif self.run_id is not None:
+            self.warn(f"MLflow at {self.shown_uri} no longer has run {self.run_id}: starting another")
+        return run
+
+    def _run_of_id(self) -> Any:
         if self.run_id is None:
             return None
         try:
@@ -154,28 +168,39 @@ class MlflowRun:
         except Exception as error:
             if mlflow.code_of(error) != mlflow.MISSING:
                 raise
-            run = None
-        if run is None or run.info.lifecycle_stage != "active":
-            self.warn(f"MLflow at {self.shown_uri} no longer has run {self.run_id}: starting another")
             return None
-        self._client.update_run(self.run_id, status="RUNNING")
-        return run
+        return run if run.info.lifecycle_stage == "active" else None
+
+    def _run_of_mark(self) -> Any:
+        """One that MLflow began for us, though its answer was lost, or we were killed before we had written it down."""
+        if self._mark is None:
+            return None
+        found = self._client.search_runs([self._experiment_id()], f"tags.{MARK} = '{self._mark}'", max_results=1)
+        return found[0] if found else None
 
     def _start_run(self) -> Any:
+        experiment_id = self._experiment_id()
+        if self._mark is None:
+            self._mark = secrets.token_hex(16)
+            self._save()
+        return self._client.create_run(experiment_id, run_name=self._config.name, tags={**self._tags, MARK: self._mark})
+
+    def _experiment_id(self) -> str:
+        """Of the config's experiment, which is made if there is none."""
         name = self._config.tracking.experiment
         experiment = self._client.get_experiment_by_name(name)
-        if experiment is None:
-            try:
-                experiment_id = self._client.create_experiment(
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        try:
+            return str(
+                self._client.create_experiment(
                     name, artifact_location=artifact_location(self._config), tags=KIND_OF_EXPERIMENT
                 )
-            except Exception as error:
-                if mlflow.code_of(error) != mlflow.TAKEN:  # another run was quicker
-                    raise
-                experiment_id = self._client.get_experiment_by_name(name).experiment_id
-        else:
-            experiment_id = experiment.experiment_id
-        return self._client.create_run(experiment_id, run_name=self._config.name, tags=self._tags)
+            )
+        except Exception as error:
+            if mlflow.code_of(error) != mlflow.TAKEN:  # another run was quicker
+                raise
+            return str(self._client.get_experiment_by_name(name).experiment_id)
 
     def _describe(self, run: Any) -> None:
         """Params are immutable in MLflow: those that changed since the run began become tags."""

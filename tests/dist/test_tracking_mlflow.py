@@ -1,6 +1,7 @@
 """The tracker against the real MLflow: SQLite, a server that dies, kills, TLS and passwords, registered models."""
 
 import hashlib
+import json
 import logging
 import math
 import signal
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from mlflow_servers import PASSWORD, USER, MlflowServer
 
 from ssrnn_dist.config import RunConfig, check_config
 from ssrnn_dist.hooks import StepMetrics
 from ssrnn_dist.problems import UserError
 from ssrnn_dist.tracking import facts, register
-from ssrnn_dist.tracking.address import read_run_id
+from ssrnn_dist.tracking.address import read_known
 from ssrnn_dist.tracking.history import History
 from ssrnn_dist.tracking.system_metrics import NodeSampler
 from ssrnn_dist.tracking.tracker import Tracker, metric_values, send_late, tracking_uri
@@ -67,8 +69,10 @@ def client_of(config: RunConfig) -> Any:
 
 @pytest.fixture(scope="module")
 def sqlite_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One run_root for this file, as making MLflow's tables takes a second; its name is awkward on purpose."""
-    return tmp_path_factory.mktemp("räume und #zeichen")
+    """One run_root for this file, as making MLflow's tables takes long; its name is awkward on purpose."""
+    root = tmp_path_factory.mktemp("räume und #zeichen")
+    client_of(config_in(root)).search_experiments()
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +108,7 @@ def test_a_run_that_resumes_is_one_run(sqlite_root: Path, capfd: pytest.CaptureF
     first = tracker_for(config)
     first.log(metrics_at(1))
     first.log(metrics_at(2, train_loss=math.nan, valid_loss=4.0))
-    first.finish("FAILED")
+    assert first.finish("FAILED", 60) == 0
     wider = config_in(sqlite_root, name="resumes", scale={"workers": 2})
     second = tracker_for(wider)
     assert second.wait_for_run() == first.run_id is not None
@@ -130,6 +134,34 @@ def test_a_run_that_resumes_is_one_run(sqlite_root: Path, capfd: pytest.CaptureF
     assert [each.path for each in client.list_artifacts(first.run_id)] == ["note.txt"]
     assert (sqlite_root / "mlartifacts").is_dir()
     assert capfd.readouterr().out == ""
+
+
+def test_a_run_whose_id_was_never_heard_is_found_again(sqlite_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow began it, but its answer was lost; the next command has only its own mark."""
+    config = config_in(sqlite_root, name="unheard")
+    with monkeypatch.context() as patched:
+        patched.setattr("mlflow.MlflowClient.create_run", _answer_lost(MlflowClient.create_run))
+        first = tracker_for(config)
+        first.log(metrics_at(1))
+        assert first.wait_for_run(60) is None
+        assert first.finish("KILLED", 60) == 0, "tried again while it ends"
+    (config.folder / "mlflow.json").write_text(json.dumps({"mark": read_known(config.folder / "mlflow.json").mark}))
+    second = tracker_for(config)
+    second.log(metrics_at(2))
+    assert second.finish("FINISHED", 60) == 0
+    client = client_of(config)
+    experiment = client.get_experiment_by_name("ssrnn").experiment_id
+    (run,) = client.search_runs([experiment], "attributes.run_name = 'unheard'")
+    assert run.info.run_id == first.run_id == second.run_id
+    assert [each.step for each in client.get_metric_history(run.info.run_id, "train_loss")] == [1, 2]
+
+
+def _answer_lost(create_run: Any) -> Any:
+    def made(*arguments: Any, **named: Any) -> Any:
+        create_run(*arguments, **named)
+        raise TimeoutError("no answer")
+
+    return made
 
 
 def test_what_was_spent_only_ever_grows_over_kills_and_repeated_steps(sqlite_root: Path) -> None:
@@ -423,7 +455,7 @@ def test_a_run_that_ended_while_the_server_was_away_is_sent_later(trusted: Mlflo
         trusted.come_back()
     assert send_late(config) == 0
     assert send_late(config) == 0, "there is nothing left"
-    run = client_of(config).get_run(read_run_id(config.folder / "mlflow.json"))
+    run = client_of(config).get_run(read_known(config.folder / "mlflow.json").run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["train_loss"] == pytest.approx(4.95)
 
