@@ -38,9 +38,9 @@ lint: setup-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Data and kernels compute, two files at a time; the others start processes of their own and watch the clock.
+# Two files at a time, in the order of tests/conftest.py.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: setup-dev
 	$(BIN)/python -m pytest -m long --timeout=1200

@@ -25,7 +25,7 @@ def interpreted_tests(path: Path, which: str, *options: str) -> Iterator["subpro
         process.wait()
 
 
-def assert_passed(process: "subprocess.Popen[str]", seconds: float = 300) -> None:
+def assert_passed(process: "subprocess.Popen[str]", seconds: float = 600) -> None:
     output, _ = process.communicate(timeout=seconds)
     assert process.returncode == 0, output
     assert "skipped" not in output, output

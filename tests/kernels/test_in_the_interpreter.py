@@ -21,6 +21,7 @@ PARTS = [  # a process each, of like length
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 already")
 
 
+@pytest.mark.timeout(660)
 def test_the_kernels_are_right() -> None:
     with ExitStack() as started:
         processes = [started.enter_context(interpreted_tests(HERE / name, which)) for name, which in PARTS]

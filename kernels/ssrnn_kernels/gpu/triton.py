@@ -37,8 +37,9 @@ def sigmoid(x):
 
 @triton.jit
 def tanh(x):
-    """As kernels.c has it; in float64 near zero to an absolute 1e-16."""
-    far = 1.0 - 2.0 / (tl.exp(2.0 * x) + 1.0)
+    """As kernels.c has it, but odd: below zero its form would cancel. In float64 near zero to an absolute 1e-16."""
+    above = 1.0 - 2.0 / (tl.exp(2.0 * tl.abs(x)) + 1.0)
+    far = tl.where(x < 0, -above, above)
     if x.dtype == tl.float64:
         return far
     z = x * x

@@ -8,9 +8,11 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
+from ray._private.utils import get_ray_address_file
 from ray.cluster_utils import Cluster
 
 HEAD = {"num_cpus": 0, "node_ip_address": "127.0.0.2", "object_store_memory": 80_000_000, "include_dashboard": False}
@@ -23,6 +25,7 @@ class Keeper:
     """The cluster and its nodes; those that were taken away are not taken again."""
 
     def __init__(self, nodes: int, folder: str) -> None:
+        Path(get_ray_address_file(None)).parent.mkdir(exist_ok=True)  # Cluster writes there whatever its own folder is
         self.cluster: Any = Cluster(initialize_head=True, head_node_args={**HEAD, "temp_dir": folder})
         self._added = 0
         self._nodes = [self._new(wait=False) for _ in range(nodes)]

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import ray.cluster_utils
+from ray._private.utils import get_ray_address_file
 
 ADDRESS = "127.0.0.2"  # Ray would take 127.0.0.1 for the machine's outward address
 
 if __name__ == "__main__":
     base = Path(sys.argv[1])
+    Path(get_ray_address_file(None)).parent.mkdir(exist_ok=True)  # Cluster writes there whatever its own folder is
     cluster = ray.cluster_utils.Cluster()
     for name in ("a", "b"):
         (base / name).mkdir()
