@@ -1,6 +1,12 @@
-"""The order of the tests: files that take minutes come first, so that both workers of `make test` end at one time."""
+"""The order of the tests: files that take minutes come first, so that both workers of `make test` end at one time.
+
+And what a command run within a test leaves: its output's state."""
+
+from collections.abc import Iterator
 
 import pytest
+
+from ssrnn_launch.cli import output
 
 LONGEST_FIRST = (
     "test_in_the_interpreter.py",  # five processes that compute: beside trainings, not beside clocks
@@ -15,6 +21,12 @@ LONGEST_FIRST = (
     "test_plan_memory.py",
     "test_mixture_runs.py",
 )
+
+
+@pytest.fixture(autouse=True)
+def stdout_is_given_back() -> Iterator[None]:
+    yield
+    output.end()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -28,6 +28,16 @@ def _move_stdout_aside() -> IO[str]:
     return real
 
 
+def end() -> None:
+    """Give stdout back, in a process that goes on after a command."""
+    real: IO[str] | None = _state["json"]
+    if real is not None:
+        sys.stdout.flush()
+        os.dup2(real.fileno(), 1)
+        real.close()
+    _state.update(json=None, debug=False)
+
+
 def as_json() -> bool:
     return _state["json"] is not None
 
