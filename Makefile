@@ -40,7 +40,7 @@ lint: setup-dev
 
 # Two files at a time, in the order of tests/conftest.py.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 test-long: setup-dev
 	$(BIN)/python -m pytest -m long --timeout=1200

@@ -1,26 +1,26 @@
-"""The order of the tests: files that take minutes come first, so that both workers of `make test` end at one time.
+"""The order of the tests on the two workers of `make test`, and what a command run within a test leaves.
 
-And what a command run within a test leaves: its output's state."""
+Files that start Ray go to one worker, one after another: two clusters that start at once on two cores are too late for
+each other's clocks. The other worker takes what computes, the longest first."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from ssrnn_launch.cli import output
 
-LONGEST_FIRST = (
-    "test_in_the_interpreter.py",  # five processes that compute: beside trainings, not beside clocks
-    "test_resume.py",
-    "test_train_alone.py",
-    "test_feedback_runs.py",
-    "test_submit.py",
-    "test_local_run.py",
+WITH_RAY = (
     "test_elastic.py",
     "test_survival.py",
-    "test_checkpoint_remote.py",
-    "test_plan_memory.py",
-    "test_mixture_runs.py",
+    "test_submit.py",
+    "test_local_run.py",
+    "test_doctor_cluster.py",
+    "test_bench_launch.py",
 )
+LONGEST = ("test_resume.py", "test_train_alone.py", "test_feedback_runs.py", "test_mixture_runs.py")
+LAST = ("test_in_the_interpreter.py",)  # five processes that compute: when the other worker's clocks are done
 
 
 @pytest.fixture(autouse=True)
@@ -30,8 +30,21 @@ def stdout_is_given_back() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: _rank(item.path.name))
+    items.sort(key=lambda item: _place(item.path.name))
 
 
-def _rank(file_name: str) -> int:
-    return LONGEST_FIRST.index(file_name) if file_name in LONGEST_FIRST else len(LONGEST_FIRST)
+def _place(file_name: str) -> int:
+    places = (WITH_RAY, LONGEST, (), LAST)
+    return next((at for at, names in enumerate(places) if file_name in names), places.index(()))
+
+
+class ByFile(LoadScopeScheduling):
+    """Whole files to a worker, and all that start Ray to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "with Ray" if path.rpartition("/")[2] in WITH_RAY else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)

@@ -5,11 +5,14 @@ Imports ray inside."""
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+
+import psutil
 
 from ssrnn_dist.problems import user_error
 from ssrnn_launch.problems import LaunchFailed
@@ -153,14 +156,32 @@ def wait_for_end(address: str, job_id: str, within_seconds: float) -> dict[str, 
 
 def living_nodes(client: Any) -> int | None:
     """How many nodes the cluster has now; None where the head does not say."""
+    found = _living(client)
+    return None if found is None else len(found)
+
+
+def is_of_this_machine(client: Any) -> bool:
+    """Is this machine one of the cluster's?"""
+    names, found = _host_names(client), _living(client) or []
+    own = {each.address for addresses in psutil.net_if_addrs().values() for each in addresses}
+    return is_one_of(names, {str(node.get("node_ip")) for node in found}, socket.gethostname(), own)
+
+
+def is_one_of(names: set[str], addresses: set[str], own_name: str, own_addresses: set[str]) -> bool:
+    """By name; by address where the head knows no names, as one whose start was slow may not for all its life."""
+    return own_name in names if names else bool(addresses & own_addresses)
+
+
+def _living(client: Any) -> list[dict[str, Any]] | None:
+    """The cluster's living nodes; None where the head does not say."""
     try:
         found = _data_of(client, "/api/v0/nodes?detail=0&limit=10000")["result"]["result"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return None if found is None else sum(node.get("state") == "ALIVE" for node in found)
+    return None if found is None else [node for node in found if node.get("state") == "ALIVE"]
 
 
-def host_names(client: Any) -> set[str]:
+def _host_names(client: Any) -> set[str]:
     """The machines of the cluster's living nodes, by their own names; none where the head does not say."""
     try:
         return set(_data_of(client, "/nodes?view=hostNameList")["hostNameList"])

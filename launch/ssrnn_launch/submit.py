@@ -3,7 +3,6 @@
 Imports ray inside."""
 
 import secrets
-import socket
 import tempfile
 import time
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 from ssrnn_dist.config import RunConfig, to_yaml
 from ssrnn_dist.problems import user_error
 from ssrnn_dist.storage.standing import check_goes_on
-from ssrnn_launch.jobs import STOP_WAIT_SECONDS, describe, host_names, job_client, living_nodes
+from ssrnn_launch.jobs import STOP_WAIT_SECONDS, describe, is_of_this_machine, job_client, living_nodes
 from ssrnn_launch.local import absolute_paths
 from ssrnn_launch.problems import LaunchFailed
 from ssrnn_launch.targets.nodes import check_for_nodes, check_no_logins, is_anywhere
@@ -92,7 +91,7 @@ def submit_run(config: RunConfig, address: str, *, fresh: bool = False) -> dict[
     with tempfile.TemporaryDirectory(prefix="ssrnn-submit-") as scratch, job_client(address) as client:
         if (living_nodes(client) or 1) > 1:
             check_for_nodes(config)
-        if not fresh and (is_anywhere(config.run_root) or socket.gethostname() in host_names(client)):
+        if not fresh and (is_anywhere(config.run_root) or is_of_this_machine(client)):
             check_goes_on(absolute_paths(config))
         working = Path(scratch) / "run"
         working.mkdir()

@@ -21,6 +21,7 @@ from ssrnn_launch import submit
 from ssrnn_launch.doctor.job import FOUND_FAILURES
 from ssrnn_launch.guard import marked_processes
 from ssrnn_launch.job_logs import is_rays_news
+from ssrnn_launch.jobs import is_one_of
 from ssrnn_launch.problems import LaunchFailed
 from ssrnn_launch.submit import prepare, shown
 from ssrnn_launch.targets import kuberay, written
@@ -185,6 +186,21 @@ def test_what_a_run_cannot_change_midway_is_refused_before_a_job_is_made(
     told = f"error: train.steps: 31 now, 30 in {stored}; go on with the old values"
     assert ended.stderr.startswith(told), ended.stderr
     assert [job["id"] for job in jobs(head, "list", cwd=folder)["jobs"]] == before
+
+
+@pytest.mark.parametrize(
+    ("names", "addresses", "expected"),
+    [
+        ({"a", "me"}, {"10.0.0.9"}, True),
+        ({"a"}, {"10.0.0.1"}, False),
+        (set(), {"10.0.0.1"}, True),
+        (set(), set(), False),
+    ],
+)
+def test_a_cluster_is_of_this_machine_by_name_or_where_it_knows_none_by_address(
+    names: set[str], addresses: set[str], expected: bool
+) -> None:
+    assert is_one_of(names, addresses, "me", {"127.0.0.1", "10.0.0.1"}) == expected
 
 
 @pytest.mark.long
