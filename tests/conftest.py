@@ -19,7 +19,7 @@ WITH_RAY = (
     "test_doctor_cluster.py",
     "test_bench_launch.py",
 )
-LONGEST = ("test_resume.py", "test_train_alone.py", "test_feedback_runs.py", "test_mixture_runs.py")
+LONGEST = ("test_train_alone.py", "test_feedback_runs.py", "test_mixture_runs.py", "test_resume.py")
 LAST = ("test_in_the_interpreter.py",)  # five processes that compute: when the other worker's clocks are done
 
 
