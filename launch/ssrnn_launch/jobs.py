@@ -154,31 +154,24 @@ def wait_for_end(address: str, job_id: str, within_seconds: float) -> dict[str, 
         time.sleep(0.5)
 
 
-def living_nodes(client: Any) -> int | None:
-    """How many nodes the cluster has now; None where the head does not say."""
-    found = _living(client)
-    return None if found is None else len(found)
+def living_nodes(client: Any) -> list[dict[str, Any]]:
+    """The cluster's nodes as the head's state API tells of them; none where it does not say."""
+    try:
+        found = _data_of(client, "/api/v0/nodes?detail=0&limit=10000")["result"]["result"] or []
+        return [node for node in found if node.get("state") == "ALIVE"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
-def is_of_this_machine(client: Any) -> bool:
-    """Is this machine one of the cluster's?"""
-    names, found = _host_names(client), _living(client) or []
+def is_of_this_machine(client: Any, nodes: list[dict[str, Any]]) -> bool:
+    """Is this machine one of the cluster's?  nodes: living_nodes."""
     own = {each.address for addresses in psutil.net_if_addrs().values() for each in addresses}
-    return is_one_of(names, {str(node.get("node_ip")) for node in found}, socket.gethostname(), own)
+    return is_one_of(_host_names(client), {str(node.get("node_ip")) for node in nodes}, socket.gethostname(), own)
 
 
 def is_one_of(names: set[str], addresses: set[str], own_name: str, own_addresses: set[str]) -> bool:
     """By name; by address where the head knows no names, as one whose start was slow may not for all its life."""
     return own_name in names if names else bool(addresses & own_addresses)
-
-
-def _living(client: Any) -> list[dict[str, Any]] | None:
-    """The cluster's living nodes; None where the head does not say."""
-    try:
-        found = _data_of(client, "/api/v0/nodes?detail=0&limit=10000")["result"]["result"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return None if found is None else [node for node in found if node.get("state") == "ALIVE"]
 
 
 def _host_names(client: Any) -> set[str]:
@@ -195,7 +188,7 @@ def _data_of(client: Any, path: str) -> Any:
     while (answer := _answer(client, path)) is None or answer.status_code >= 500:
         if time.monotonic() > until:
             raise OSError("the head does not answer")
-        time.sleep(1)
+        time.sleep(1)  # a head that has just started answers with errors
     return answer.json()["data"]
 
 

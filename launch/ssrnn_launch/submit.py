@@ -89,9 +89,10 @@ def submit_run(config: RunConfig, address: str, *, fresh: bool = False) -> dict[
     folders, and where the run has trained with other mathematics."""
     request = prepare(config, fresh=fresh)
     with tempfile.TemporaryDirectory(prefix="ssrnn-submit-") as scratch, job_client(address) as client:
-        if (living_nodes(client) or 1) > 1:
+        nodes = living_nodes(client)
+        if len(nodes) > 1:
             check_for_nodes(config)
-        if not fresh and (is_anywhere(config.run_root) or is_of_this_machine(client)):
+        if not fresh and (is_anywhere(config.run_root) or is_of_this_machine(client, nodes)):
             check_goes_on(absolute_paths(config))
         working = Path(scratch) / "run"
         working.mkdir()
