@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+import ssrnn_dist  # noqa: F401  # before torch: how its threads wait
 from ssrnn_launch.cli import output
 
 WITH_RAY = (

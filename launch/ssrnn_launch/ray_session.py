@@ -37,6 +37,7 @@ COMMON_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_agent_register_timeout_ms": "120000",  # a busy machine takes longer than Ray's 30 s to import its agent
+    "RAY_worker_niceness": "0",  # by Ray's 15, a worker has a thirtieth of a core where anything else wants it, too
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread may call once more after the end: no second Ray for it
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # Ray's own cries between our lines; its log files have them

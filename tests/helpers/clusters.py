@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssrnn_launch.guard import MARK_VARIABLE, end_marked
-from tests.helpers.launching import environment
+from tests.helpers.launching import RAY_ON_LOOPBACK, environment
 
 KEEPER = Path(__file__).with_name("cluster_keeper.py")
 
@@ -36,14 +36,8 @@ class ManyNodes:
 def many_nodes(count: int, folder: Path) -> Iterator[ManyNodes]:
     """A cluster of so many nodes; what it prints goes into the folder."""
     mark = secrets.token_hex(16)
-    env = environment(
-        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
-        RAY_USAGE_STATS_ENABLED="0",
-        RAY_AUTH_MODE="token",
-        RAY_AUTH_TOKEN=secrets.token_hex(16),
-        RAY_agent_register_timeout_ms="120000",
-        **{MARK_VARIABLE: mark},
-    )
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    env = environment(**RAY_ON_LOOPBACK, **token, **{MARK_VARIABLE: mark})
     with (folder / "cluster.out").open("wb") as errors:
         keeper = subprocess.Popen(
             [sys.executable, KEEPER, str(count)], env=env, stdin=-1, stdout=-1, stderr=errors, text=True

@@ -17,6 +17,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-c", "from ssrnn_launch.cli.main import run; run()"]
 PYTHONPATH = os.pathsep.join(str(REPOSITORY / folder) for folder in ("", "kernels", "launch", "data_pipelines"))
 START_SECONDS = 150.0  # Ray and two workers on two busy cores
+RAY_ON_LOOPBACK = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_agent_register_timeout_ms": "120000",  # a busy machine takes longer than Ray's 30 s to import its agent
+    "RAY_worker_niceness": "0",  # a worker is as important as the test beside it
+}
 
 
 def environment(**more: str) -> dict[str, str]:

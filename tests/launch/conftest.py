@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ssrnn_launch.guard import MARK_VARIABLE, end_marked
-from tests.helpers.launching import COMMAND, Head, Running, environment, free_port, wait_for_head
+from tests.helpers.launching import COMMAND, RAY_ON_LOOPBACK, Head, Running, environment, free_port, wait_for_head
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would ours
 
@@ -67,9 +67,8 @@ def head() -> Iterator[Head]:
     made = Head(f"http://127.0.0.1:{free_port()}", secrets.token_hex(16), secrets.token_hex(16), folder)
     binaries = Path(sys.executable).parent
     given = {
+        **RAY_ON_LOOPBACK,
         MARK_VARIABLE: made.mark,
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_agent_register_timeout_ms": "120000",  # a busy machine takes longer than Ray's 30 s to import its agent
         "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
     }
     words = f"""start --head --block --disable-usage-stats --node-ip-address=127.0.0.1 --port={free_port()}

@@ -21,7 +21,7 @@ from ssrnn_launch.doctor.before import check_corpora, check_price
 from ssrnn_launch.doctor.facts import NodeFacts
 from ssrnn_launch.guard import MARK_VARIABLE, end_marked
 from ssrnn_launch.ray_session import why_unreachable
-from tests.helpers.launching import environment, only_json, ssrnn, tiny, write_config
+from tests.helpers.launching import RAY_ON_LOOPBACK, environment, only_json, ssrnn, tiny, write_config
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,7 @@ class Cluster:
 def cluster() -> Iterator[Cluster]:
     """two_nodes.py, ended by the pids that carry its mark."""
     folder, mark = Path(tempfile.mkdtemp(prefix="ssrnn-two-", dir="/tmp")), secrets.token_hex(16)
-    env = environment(
-        RAY_AUTH_MODE="token",
-        RAY_AUTH_TOKEN=secrets.token_hex(16),
-        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
-        RAY_USAGE_STATS_ENABLED="0",
-        RAY_agent_register_timeout_ms="120000",
-    )
+    env = environment(**RAY_ON_LOOPBACK, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(16))
     program = Path(__file__).with_name("two_nodes.py")
     with (folder / "errors.txt").open("wb") as errors:
         process = subprocess.Popen(
