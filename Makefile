@@ -6,6 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 export PYTHONWARNINGS := ignore::FutureWarning
+export PYTHONDONTWRITEBYTECODE :=  # set in many images; without bytecode a training's start takes twice as long
 
 help:
 	@echo "make quickstart   from nothing to a trained model, in minutes on two cores"

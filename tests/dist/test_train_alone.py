@@ -158,8 +158,8 @@ def test_a_bad_sample_ends_a_run_or_is_skipped_and_written_down(runs, start, dam
 
 def test_a_budget_ends_the_run_with_a_checkpoint_before_it_is_passed(runs, start) -> None:
     config, folder = runs.config("thrifty", steps=1_000_000, log_every_steps=50), runs.folder("thrifty")
-    prices = ["cost.usd_per_worker_hour=3600", "cost.budget_usd=50"]  # a dollar a second
-    process = start(config, "--set", *prices, "checkpoint.every_steps=20")  # the first soon: 10 s are foreseen for it
+    prices = ["cost.usd_per_worker_hour=3000", "cost.budget_usd=50"]  # for a minute; 15 s are foreseen for a stop
+    process = start(config, "--set", *prices, "checkpoint.every_steps=1")  # until the first checkpoint says better
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output
     assert re.search(r"warning: cost.budget_usd: \$4\d\.\d+ of \$50.00 are spent \(8\d%\)", output), output

@@ -16,8 +16,8 @@ from ssrnn_dist.tracking.totals import read_ledger
 from tests.helpers.clusters import many_nodes
 from tests.helpers.launching import Running, tiny, write_config
 
-pytestmark = pytest.mark.timeout(1500)
-SECONDS = 400.0
+pytestmark = pytest.mark.timeout(900)
+SECONDS = 180.0
 # Lanes: eight, which three workers don't divide. A step takes long enough for a few hundred of them to be made.
 ENDLESS: dict[str, Any] = {
     "model": {"d_model": 48, "n_layers": 2},
