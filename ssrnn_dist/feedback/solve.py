@@ -2,14 +2,15 @@
 
 Imports torch and the kernels. T time, B batch, R rows of the weights, D units, N states a unit, S = N·D."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from ssrnn_dist.feedback.layer_feedback import LayerFeedback
 from ssrnn_kernels.fused_bptt import exact_feedback
-from ssrnn_kernels.fused_feedback import Refined, refine
+from ssrnn_kernels.fused_feedback import refine
 from ssrnn_kernels.window import Solved, Window
 
 
@@ -31,7 +32,8 @@ def solve_chunk(
 ) -> tuple[Solved, Tensor | None]:
     """The same of a chunk of time, given the chunk after's onward_KBS, and its own; None by BPTT, which goes by states.
 
-    A sequence whose sweeps grow in the chunk does without those that do, and hands nothing of them on.
+    A sequence whose sweeps grow in the chunk does without those that do, and hands nothing of them on; where they are
+    taken on trust(), it is found out later.
     ValueError: a rule that asks for the whole window."""
     if feedback.config.kind == "exact":
         return exact_feedback(window, error_TBS), None
@@ -43,13 +45,16 @@ def solve_chunk(
     assert done.onward_KBS is not None
     if feedback.sweeps == 0:
         return done.solved, done.onward_KBS
+    if feedback.unjudged is not None:
+        feedback.unjudged.append(done.norms_KB)
+        return done.solved, done.onward_KBS
 
     def apart(sequences: Tensor, fewer: int) -> Solved:
         into = None if beyond_KBS is None else beyond_KBS[: fewer + 1, sequences]
         part = window.sequences(sequences), error_TBS[:, sequences]
         return refine(*part, decay, fewer, beyond_KBS=into).solved
 
-    shrinks_KB = _judged(done, feedback)
+    shrinks_KB = _judged(done.norms_KB.cpu(), feedback)
     _solve_apart(done.solved, shrinks_KB, apart)
     return done.solved, done.onward_KBS * shrinks_KB.unsqueeze(-1).to(done.onward_KBS)
 
@@ -86,15 +91,51 @@ def _refined(window: Window, error_TBS: Tensor, decay_NND: Tensor | None, feedba
         part = window.sequences(sequences), error_TBS[:, sequences]
         return exact_feedback(*part) if feedback.is_auto else refine(*part, decay_NND, fewer).solved
 
-    _solve_apart(done.solved, _judged(done, feedback, all_will_run=sweeps >= window.n_steps - 1), apart)
+    norms_KB = done.norms_KB.cpu()  # of a GPU the one thing that the host waits for
+    _solve_apart(done.solved, _judged(norms_KB, feedback, all_will_run=sweeps >= window.n_steps - 1), apart)
     return done.solved
 
 
-def _judged(done: Refined, feedback: LayerFeedback, *, all_will_run: bool = False) -> Tensor:
-    """(K + 1, B) bool on the CPU: shrinking(), of which the layer is told; of a GPU the one thing the host waits for.
+class Trust:
+    """Sweeps of chunks that nobody has judged yet."""
+
+    def __init__(self, layers: Sequence[LayerFeedback]) -> None:
+        self._layers = layers
+        self._norms: list[list[Tensor]] = [[] for _ in layers]  # a layer's chunks, (K + 2, B) each
+
+    @contextmanager
+    def given(self) -> Iterator[None]:
+        """The backwards that run meanwhile, in any thread, make all their sweeps, and no host waits for a GPU."""
+        for layer, norms in zip(self._layers, self._norms, strict=True):
+            layer.unjudged = norms
+        try:
+            yield
+        finally:
+            for layer in self._layers:
+                layer.unjudged = None
+
+    def was_right(self) -> bool:
+        """Did every sequence's sweeps shrink? Then the layers are told; else what they gave is not to be used.
+
+        Looks again at the same memory at each call: what a graph has replayed."""
+        every = [norms_KB for norms in self._norms for norms_KB in norms]
+        if not every:
+            return True
+        sizes = [norms_KB.numel() for norms_KB in every]
+        flat = torch.cat([norms_KB.flatten() for norms_KB in every]).cpu()  # the host waits once
+        looked = [part.view_as(norms_KB) for part, norms_KB in zip(flat.split(sizes), every, strict=True)]
+        if not all(bool(shrinking(norms_KB[:-1]).all()) for norms_KB in looked):
+            return False
+        owners = [layer for layer, norms in zip(self._layers, self._norms, strict=True) for _ in norms]
+        for layer, norms_KB in zip(owners, looked, strict=True):
+            _judged(norms_KB, layer)
+        return True
+
+
+def _judged(norms_KB: Tensor, feedback: LayerFeedback, *, all_will_run: bool = False) -> Tensor:
+    """(K + 1, B) bool: shrinking(), of which the layer is told.  norms_KB: a Refined's, on the CPU.
 
     all_will_run: however they go, they end at BPTT."""
-    norms_KB = done.norms_KB.cpu()
     increments_KB = norms_KB[:-1]
     shrinks_KB = shrinking(increments_KB)
     if all_will_run:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssrnn_dist.config.model import ModelConfig, ModelSection
+from ssrnn_dist.feedback.layer_feedback import LayerFeedback
 from ssrnn_dist.model.chunked_loss import chunked_cross_entropy
 from ssrnn_dist.model.layer import RecurrentLayer
 
@@ -25,6 +26,10 @@ class Block(nn.Module):
         self.norm_mlp = nn.LayerNorm(d)
         self.mlp_in = nn.Linear(d, hidden)
         self.mlp_out = nn.Linear(hidden, d)
+
+    @property
+    def feedback(self) -> LayerFeedback:
+        return self.recurrent.feedback
 
     def forward(self, x_TBD: Tensor, state_BS: Tensor | None, reset_BT: Tensor | None) -> tuple[Tensor, Tensor]:
         y_BTD, new_state_BS = self.recurrent(self.norm_recurrent(x_TBD).transpose(0, 1), state_BS, reset_BT)

@@ -1,21 +1,20 @@
 """Blocks over chunks of time in waves: block l runs chunk c once block l − 1 has and it has run chunk c − 1 itself.
 
-So a model of L blocks and C chunks is L + C − 1 chunks deep, not L · C, and what does not wait for one another runs on
-threads of its own, each on one core. The way back mirrors it. Imports torch. T time, B batch, D width, S state."""
+So a model of L blocks and C chunks is L + C − 1 chunks deep, not L · C, and what does not wait for one another runs at
+once (waves.py). The way back mirrors it. Imports torch. T time, B batch, D width, S state."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
-from threading import Event, Lock
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from ssrnn_dist.feedback.layer_feedback import LayerFeedback
 from ssrnn_dist.feedback.once import refuse_double_backward
+from ssrnn_dist.feedback.solve import Trust
+from ssrnn_dist.model.waves import Task, on_streams, on_threads, streams_of
 
 
 class Chunked(Protocol):
@@ -24,6 +23,9 @@ class Chunked(Protocol):
     def chunk(
         self, x_TBD: Tensor, state_BS: Tensor | None, reset_BT: Tensor | None, before_KBS: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]: ...
+
+    @property
+    def feedback(self) -> LayerFeedback: ...
 
     def parameters(self) -> Iterator[Parameter]: ...
 
@@ -38,11 +40,12 @@ def wavefront(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """What the blocks make of a window one after another, chunk by chunk, and each block's state after it.
 
-    states: (B, S) a block.  n_threads: 1 goes in order, to the same bits.
-    Differentiable once, in x, the states and the blocks' parameters; on a CPU. ValueError: no steps or no chunks."""
+    states: (B, S) a block.  n_threads: of a CPU, a core each; 1 goes in order, to the same bits. A GPU takes a stream a
+    block. Differentiable once, in x, the states and the blocks' parameters. ValueError: no steps or no chunks."""
     parameters = [parameter for block in blocks for parameter in trained(block)]
     learns = torch.is_grad_enabled() and any(each.requires_grad for each in (x_TBD, *states, *parameters))
-    run = _Run(list(blocks), len(x_TBD), reset_BT, n_chunks, n_threads, learns)
+    streams = streams_of(x_TBD.device, len(blocks)) if x_TBD.is_cuda and n_threads > 1 else None
+    run = Run(blocks, edges(len(x_TBD), n_chunks), reset_BT, learns, n_threads, streams)
     x_TBD, *new_states = _Wavefront.apply(run, x_TBD, *states, *parameters)
     return x_TBD, tuple(new_states)
 
@@ -69,21 +72,17 @@ class _Piece:
     outputs: tuple[Tensor, Tensor, Tensor]  # x, state, and what hangs chunks together
 
 
-class _Run:
-    """The blocks' chunks of one window, forward and back."""
+@dataclass
+class Run:
+    """The blocks' chunks of one window, forward and back; on streams, or else on threads."""
 
-    def __init__(
-        self,
-        blocks: list[Chunked],
-        n_steps: int,
-        reset_BT: Tensor | None,
-        n_chunks: int,
-        n_threads: int,
-        learns: bool,
-    ) -> None:
-        self.blocks, self.reset_BT, self.n_threads, self.learns = blocks, reset_BT, n_threads, learns
-        self.chunks = edges(n_steps, n_chunks)
-        self.pieces: dict[tuple[int, int], _Piece] = {}
+    blocks: Sequence[Chunked]
+    chunks: list[tuple[int, int]]  # (first step, end) of each
+    reset_BT: Tensor | None
+    learns: bool
+    n_threads: int = 1
+    streams: Sequence[torch.cuda.Stream] | None = None
+    pieces: dict[tuple[int, int], _Piece] = field(default_factory=dict)
 
     def forward(self, x_TBD: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         n_blocks, n_chunks = len(self.blocks), len(self.chunks)
@@ -100,14 +99,26 @@ class _Run:
                 outputs = self.blocks[block].chunk(*leaves, reset_BT, token)
             self.pieces[block, chunk] = _Piece(*leaves, token, outputs)
 
-        in_waves(n_blocks, n_chunks, one, self.n_threads)
+        self._each(one)
         after = torch.cat([self.pieces[n_blocks - 1, chunk].outputs[0].detach() for chunk in range(n_chunks)])
         return after, [self.pieces[block, n_chunks - 1].outputs[1].detach() for block in range(n_blocks)]
 
-    def backward(
-        self, grad_x_TBD: Tensor, grad_states: Sequence[Tensor | None]
-    ) -> tuple[Tensor, list[Tensor | None], list[Tensor | None]]:
-        """Gradients of x, of the states and of the parameters, block by block; each sum goes from the last chunk on."""
+    def backward(self, grad_x_TBD: Tensor, grad_states: Sequence[Tensor | None]) -> "Gradients":
+        """What back() gives. A GPU's sweeps are taken on trust: the host looks once, and where some grew goes again."""
+        if self.streams is None:
+            return self.back(grad_x_TBD, grad_states)
+        trust = Trust([block.feedback for block in self.blocks])
+        with trust.given():
+            found = self.back(grad_x_TBD, grad_states, keep=True)
+        if not trust.was_right():
+            return self.back(grad_x_TBD, grad_states)
+        self.pieces.clear()
+        return found
+
+    def back(self, grad_x_TBD: Tensor, grad_states: Sequence[Tensor | None], *, keep: bool = False) -> "Gradients":
+        """Gradients of x, of the states and of the parameters, block by block; each sum goes from the last chunk on.
+
+        keep: all that another backward of this window needs."""
         n_blocks, n_chunks = len(self.blocks), len(self.chunks)
         to_x: dict[tuple[int, int], Tensor] = {}
         to_before: dict[int, tuple[Tensor | None, Tensor | None]] = {}
@@ -115,8 +126,8 @@ class _Run:
 
         def one(back_block: int, back_chunk: int) -> None:
             block, chunk = n_blocks - 1 - back_block, n_chunks - 1 - back_chunk
-            piece, (first, end) = self.pieces.pop((block, chunk)), self.chunks[chunk]
-            from_x = grad_x_TBD[first:end] if block == n_blocks - 1 else to_x.pop((block + 1, chunk))
+            piece, (first, end) = self.pieces[block, chunk], self.chunks[chunk]
+            from_x = grad_x_TBD[first:end] if block == n_blocks - 1 else to_x[block + 1, chunk]
             from_state, from_token = (grad_states[block], None) if chunk == n_chunks - 1 else to_before[block]
             parameters = trained(self.blocks[block])
             leaves = [
@@ -131,15 +142,27 @@ class _Run:
                 if pair[1] is not None
             ]
             outputs, gradients = zip(*given, strict=True)
-            found = torch.autograd.grad(outputs, leaves, gradients, allow_unused=True)
+            found = torch.autograd.grad(outputs, leaves, gradients, allow_unused=True, retain_graph=keep)
+            if not keep:
+                del self.pieces[block, chunk]
             to_x[block, chunk] = found[0]
             to_before[block] = found[1], None if piece.before_KBS is None else found[2]
             ours = found[len(leaves) - len(parameters) :]
             sums[block] = [_sum(*pair) for pair in zip(sums[block] or [None] * len(ours), ours, strict=True)]
 
-        in_waves(n_blocks, n_chunks, one, self.n_threads)
+        self._each(one, back=True)
         grad_x = torch.cat([to_x[0, chunk] for chunk in range(n_chunks)])
         return grad_x, [to_before[block][0] for block in range(n_blocks)], [each for block in sums for each in block]
+
+    def _each(self, one: Task, *, back: bool = False) -> None:
+        n_blocks, n_chunks = len(self.blocks), len(self.chunks)
+        if self.streams is None:
+            on_threads(n_blocks, n_chunks, one, self.n_threads)
+        else:
+            on_streams(n_blocks, n_chunks, one, self.streams[::-1] if back else self.streams)
+
+
+Gradients = tuple[Tensor, list[Tensor | None], list[Tensor | None]]
 
 
 def _sum(so_far: Tensor | None, more: Tensor | None) -> Tensor | None:
@@ -150,7 +173,7 @@ def _sum(so_far: Tensor | None, more: Tensor | None) -> Tensor | None:
 
 class _Wavefront(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, run: _Run, x_TBD: Tensor, *states_and_parameters: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, run: Run, x_TBD: Tensor, *states_and_parameters: Tensor) -> tuple[Tensor, ...]:
         n_blocks = len(run.blocks)
         x_TBD, states = run.forward(x_TBD, states_and_parameters[:n_blocks])
         ctx.run = run
@@ -163,66 +186,3 @@ class _Wavefront(torch.autograd.Function):
             raise RuntimeError("a wavefront's backward runs once: what it needs is gone; retain_graph does not keep it")
         grad_x, to_states, to_parameters = ctx.run.backward(grad_x_TBD, grad_states)
         return None, grad_x, *to_states, *to_parameters
-
-
-def in_waves(n_blocks: int, n_chunks: int, one: Callable[[int, int], None], n_threads: int) -> None:
-    """one(block, chunk) for all, each after (block − 1, chunk) and (block, chunk − 1); the first error ends it."""
-    with one_core_each():
-        if n_threads == 1:
-            for block in range(n_blocks):
-                for chunk in range(n_chunks):
-                    one(block, chunk)
-        else:
-            _Waves(n_blocks, n_chunks, one, _pool(n_threads)).run()
-
-
-class _Waves:
-    """The tasks of one call, handed to a pool as they become ready."""
-
-    def __init__(self, n_blocks: int, n_chunks: int, one: Callable[[int, int], None], pool: ThreadPoolExecutor) -> None:
-        self.one, self.pool, self.last = one, pool, (n_blocks - 1, n_chunks - 1)
-        self.waits_for = {(b, c): (b > 0) + (c > 0) for b in range(n_blocks) for c in range(n_chunks)}
-        self.lock, self.ended, self.errors = Lock(), Event(), list[BaseException]()
-        self.autocast = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")  # which torch keeps by thread
-
-    def run(self) -> None:
-        self.pool.submit(self._run, 0, 0)
-        self.ended.wait()
-        if self.errors:
-            raise self.errors[0]
-
-    def _run(self, block: int, chunk: int) -> None:
-        enabled, dtype = self.autocast
-        try:
-            with torch.autocast("cpu", dtype=dtype, enabled=enabled):
-                self.one(block, chunk)
-        except BaseException as error:
-            self.errors.append(error)
-        if self.errors or (block, chunk) == self.last:
-            self.ended.set()
-            return
-        for after in self._ready_after(block, chunk):
-            self.pool.submit(self._run, *after)
-
-    def _ready_after(self, block: int, chunk: int) -> list[tuple[int, int]]:
-        with self.lock:
-            after = [place for place in ((block, chunk + 1), (block + 1, chunk)) if place in self.waits_for]
-            for place in after:
-                self.waits_for[place] -= 1
-            return [place for place in after if not self.waits_for[place]]
-
-
-@contextmanager
-def one_core_each() -> Iterator[None]:
-    """torch on one thread, here and in threads that start meanwhile: its number is the process's and the thread's."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@cache
-def _pool(n_threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n_threads, "wavefront")

@@ -53,7 +53,7 @@ def kernels(
     here = device or ("cuda" if torch.cuda.is_available() else "cpu")
     known("--cell", cell, CELLS)
     known("--dtype", dtype, DTYPES)
-    known("--device", [here], ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+    known("--device", [here], _devices())
     if flashrnn:
         known("--flashrnn", flashrnn, BACKENDS if has_flashrnn() and here == "cuda" else [])
     torch.set_num_threads(threads)
@@ -95,6 +95,12 @@ def _kernel_row(row: "dict[str, Any]", roof: "Ceilings") -> list[str]:
     moved, made = row["bytes_per_second"], row["flops_per_second"]
     of_copy, of_products = moved / roof.copy_bytes_per_second, made / roof.matrix_flops_per_second
     return [*told, f"{moved / 1e9:.1f}", f"{of_copy:.0%}", f"{made / 1e9:.1f}", f"{of_products:.0%}"]
+
+
+def _devices() -> list[str]:
+    import torch
+
+    return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def _described_device(device: str) -> dict[str, Any]:
@@ -166,15 +172,18 @@ def wavefront(
     layers: Annotated[int, typer.Option(min=1, help="Blocks of the model.")] = 6,
     heads: Annotated[int, typer.Option(min=1, help="Heads.")] = 1,
     chunks: Annotated[list[int], typer.Option(min=2, help="Chunks of time; may be repeated.")] = [2, 4, 8, 16],  # noqa: B006
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu or cuda; default: a GPU where there is one.")] = "",
     threads: Annotated[int, typer.Option(min=2, help="CPU threads.")] = 2,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 5,
     out: Annotated[Path | None, typer.Option(help="Write the results to this JSON file, too.")] = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Run a model's blocks over chunks of time in waves, a core each, beside one block after another on all cores.
+    """Run a model's blocks over chunks of time in waves, beside one block after another.
 
-    Forward and backward, selective with one sweep. Waves that are not the blocks' own numbers are not timed.
+    On a CPU a core each; on a GPU a stream each, and all of it in CUDA graphs. Forward and backward, selective with
+    one sweep. Waves that are not the blocks' own numbers are not timed.
 
     Example: ssrnn bench wavefront --shape 8,256,512 --layers 6
     """
@@ -182,20 +191,26 @@ def wavefront(
     import torch
 
     from ssrnn_dist.bench.machine import described_machine
-    from ssrnn_dist.bench.waves import measure
+    from ssrnn_dist.bench.waves import DTYPES, Case, measure
     from ssrnn_dist.config.model import ModelConfig
     from ssrnn_dist.files import write_json_atomic
     from ssrnn_dist.problems import user_error
     from ssrnn_kernels.cells import CELLS
 
+    here = device or ("cuda" if torch.cuda.is_available() else "cpu")
     known("--cell", [cell], CELLS)
+    known("--dtype", [dtype], list(DTYPES))
+    known("--device", [here], _devices())
     torch.set_num_threads(threads)
     rows: list[dict[str, Any]] = []
-    results = {"what": "ssrnn bench wavefront", **described_machine(), "repeats": repeats, "rows": rows}
+    results = {
+        "what": "ssrnn bench wavefront", **described_machine(), **_described_device(here), "repeats": repeats,
+        "rows": rows,
+    }  # fmt: skip
     for n_batch, n_steps, d in shapes:
         if d % heads:
             raise user_error("--heads", f"{heads}", f"what divides the width {d} without a rest is allowed")
-        output.note(f"{cell}, {layers} layers, B {n_batch}, T {n_steps}, d {d}, heads {heads}")
+        output.note(f"{cell}, {layers} layers, B {n_batch}, T {n_steps}, d {d}, heads {heads}, {dtype}, {here}")
         config = ModelConfig(vocab_size=256, d_model=d, n_layers=layers, cell=cell, n_heads=heads)
         about: dict[str, Any] = {
             "cell": cell,
@@ -204,8 +219,10 @@ def wavefront(
             "n_steps": n_steps,
             "d": d,
             "n_heads": heads,
+            "dtype": dtype,
         }
-        mine = [about | vars(timing) for timing in measure(config, n_batch, n_steps, chunks, repeats)]
+        case = Case(n_batch, n_steps, here, dtype)
+        mine = [about | vars(timing) for timing in measure(config, case, chunks, repeats)]
         rows += mine
         if out is not None:
             write_json_atomic(out, results)
@@ -214,8 +231,9 @@ def wavefront(
                 ["chunks", "forward ms", "×", "forward and backward ms", "×"],
                 [
                     [
-                        str(row["n_chunks"]), f"{1000 * row['forward_seconds']:.0f}", f"{row['forward_ratio']:.2f}",
-                        f"{1000 * row['seconds']:.0f}", f"{row['ratio']:.2f}",
+                        f"{row['n_chunks']}{', a graph' * row['graph']}",
+                        f"{1000 * row['forward_seconds']:.3g}", f"{row['forward_ratio']:.2f}",
+                        f"{1000 * row['seconds']:.3g}", f"{row['ratio']:.2f}",
                     ]
                     for row in mine
                 ],
