@@ -3,6 +3,8 @@
 Imports ray: only for use inside a command."""
 
 import contextlib
+import os
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -22,6 +24,8 @@ from ssrnn_launch.rendezvous import Meeting
 from ssrnn_launch.worker import Arrival, Task, TrainWorker
 
 POLL_SECONDS = 0.25
+HEARING_SECONDS = 0.1
+GENTLE_SECONDS = 1.0  # for a process that Ray has told to end; one that stands still hears nothing
 END_SECONDS = 3.0  # for a process to end that was killed
 ARRIVE_SECONDS = 120.0  # a busy machine takes half a minute to start processes
 CAUSE_SECONDS = 2.0  # a death may become known later than the connections that it broke
@@ -116,7 +120,7 @@ class Group:
 
     def ended(self, step: int, within_seconds: float) -> Failure | bool:
         """True once all workers have ended well; the failure, once it is known what it was; else False."""
-        ready, _ = ray.wait(list(self._work), num_returns=len(self._work), timeout=within_seconds)
+        ready = self._wait(within_seconds)
         for each in ready:
             rank = self._work[each]
             if rank not in self._errors:
@@ -132,6 +136,14 @@ class Group:
         if isinstance(cause, ray.exceptions.RayActorError) or time.monotonic() > self._cause_until:
             return self._failure(self._errors, step)
         return False
+
+    def _wait(self, seconds: float) -> list[Any]:
+        """Those that have ended by then. In short waits: Python hears two Ctrl-C in one call of Ray's as one."""
+        until = time.monotonic() + seconds
+        while True:
+            ready, waiting = ray.wait(list(self._work), num_returns=len(self._work), timeout=HEARING_SECONDS)
+            if not waiting or time.monotonic() >= until:
+                return list(ready)
 
     def _failure(self, errors: dict[int, BaseException], step: int) -> Failure:
         rank, cause = root_cause(errors)
@@ -151,9 +163,18 @@ class Group:
                 ray.kill(member.actor, no_restart=True)
         here = nodes.own_node()
         pids = [each.pid for rank, each in self._arrived.items() if self.members[rank].seat.node.id == here]
-        until = time.monotonic() + END_SECONDS
-        while any(_is_alive(pid) for pid in pids) and time.monotonic() < until:
-            time.sleep(0.02)
+        for pid in _alive_after(pids, GENTLE_SECONDS):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        _alive_after(pids, END_SECONDS)
+
+
+def _alive_after(pids: list[int], seconds: float) -> list[int]:
+    """Those that have not ended in time."""
+    until = time.monotonic() + seconds
+    while (alive := [pid for pid in pids if _is_alive(pid)]) and time.monotonic() < until:
+        time.sleep(0.02)
+    return alive
 
 
 def _is_alive(pid: int) -> bool:
