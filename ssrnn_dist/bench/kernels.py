@@ -9,10 +9,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ssrnn_dist.bench.on_a_gpu import captured, gpu_seconds
+from ssrnn_dist.bench.on_a_gpu import captured, clock_of
 from ssrnn_dist.bench.paper_loop import PaperLoop
 from ssrnn_dist.bench.published import FlashRNN
-from ssrnn_dist.bench.timing import in_turn, wall_seconds
+from ssrnn_dist.bench.timing import in_turn
 from ssrnn_dist.model import FeedbackConfig, RecurrentLayer
 from ssrnn_dist.problems import RunFailed
 from ssrnn_kernels import feedback_scan, fused_bptt, fused_feedback, fused_recurrence
@@ -152,7 +152,7 @@ def ceilings(device: str, dtype: str) -> Ceilings:
     n = 8192 if device == "cuda" else 1536
     square = torch.randn(n, n, device=device).to(DTYPES[dtype])
     runs = {"copy": lambda: target.copy_(source), "product": lambda: square @ square}
-    seconds = in_turn(runs, 5, _clock(device))
+    seconds = in_turn(runs, 5, clock_of(device))
     return Ceilings(2 * source.numel() * 4 / seconds["copy"], 2 * n**3 / seconds["product"])
 
 
@@ -170,7 +170,7 @@ def measure(case: Case, repeats: int, flashrnn: Sequence[str] = ()) -> Iterator[
         timed: dict[str, Callable[[], object]] = {backend: partial(run, backend) for backend in backends}
         if case.device == "cuda" and "triton" in timed:
             timed["triton"] = captured(timed["triton"])
-        seconds, cost = in_turn(timed, repeats, _clock(case.device)), costs[op]
+        seconds, cost = in_turn(timed, repeats, clock_of(case.device)), costs[op]
         flops = cost.flops + cost.product_flops
         for backend in backends:
             yield Timing(
@@ -220,7 +220,7 @@ def _layers(case: Case, repeats: int, flashrnn: Sequence[str]) -> Iterator[Timin
         layer = RecurrentLayer(case.d, case.d, case.cell, case.n_heads, rule).to(device, dtype)
         runs[name, "ours"] = partial(_train, layer, x, weigh)
         runs["forward alone", "ours"] = partial(_forward, layer, x)
-    seconds = in_turn(runs, repeats, _clock(device))
+    seconds = in_turn(runs, repeats, clock_of(device))
     base = seconds.get(PEER, seconds["exact", "ours"])
     for (name, by), each in seconds.items():
         yield Timing(f"layer, {name}", by, each, base / each, None, None, None, None)
@@ -235,7 +235,3 @@ def _train(model: torch.nn.Module, x: Tensor, weigh: Tensor) -> None:
 @torch.no_grad()
 def _forward(model: torch.nn.Module, x: Tensor) -> None:
     model(x)
-
-
-def _clock(device: str) -> Callable[[Callable[[], object]], float]:
-    return gpu_seconds if device == "cuda" else wall_seconds

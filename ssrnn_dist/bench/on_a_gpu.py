@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from ssrnn_dist.bench.timing import wall_seconds
+
 CLOCKS = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem")
 
 
@@ -34,6 +36,11 @@ def gpu_seconds(run: Callable[[], object]) -> float:
     ended.record()
     ended.synchronize()
     return began.elapsed_time(ended) / 1000
+
+
+def clock_of(device: str) -> Callable[[Callable[[], object]], float]:
+    """What times a run there, in seconds."""
+    return gpu_seconds if device == "cuda" else wall_seconds
 
 
 def captured(run: Callable[[], object]) -> Callable[[], None]:

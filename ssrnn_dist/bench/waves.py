@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ssrnn_dist.bench.on_a_gpu import gpu_seconds
-from ssrnn_dist.bench.timing import in_turn, wall_seconds
+from ssrnn_dist.bench.on_a_gpu import clock_of
+from ssrnn_dist.bench.timing import in_turn
 from ssrnn_dist.config.model import ModelConfig
 from ssrnn_dist.model.graphed_wavefront import GraphedWavefront
 from ssrnn_dist.model.language_model import LanguageModel
@@ -56,7 +56,7 @@ def measure(config: ModelConfig, case: Case, chunks: Sequence[int], repeats: int
     for way, forward in ways.items():
         runs[*way, "both"] = partial(_gradients, model, forward, x, weigh)
         runs[*way, "forward"] = partial(forward, x)
-    seconds = in_turn(runs, repeats, gpu_seconds if case.device == "cuda" else wall_seconds)
+    seconds = in_turn(runs, repeats, clock_of(case.device))
     alone, alone_ahead = seconds[1, False, "both"], seconds[1, False, "forward"]
     for n_chunks, graph in ways:
         both, ahead = seconds[n_chunks, graph, "both"], seconds[n_chunks, graph, "forward"]
@@ -65,12 +65,10 @@ def measure(config: ModelConfig, case: Case, chunks: Sequence[int], repeats: int
 
 def _check(model: LanguageModel, case: Case, ways: dict[tuple[int, bool], Forward], x: Tensor, weigh: Tensor) -> None:
     whole = _gradients(model, ways[1, False], x, weigh)
-    for (n_chunks, graph), forward in ways.items():
+    for n_chunks, graph in [way for way in ways if way != (1, False)]:
         name = f"{n_chunks} chunks{' in a graph' * graph}"
-        waves = _gradients(model, forward, x, weigh)
-        in_order = (
-            whole if (n_chunks, graph) == (1, False) else _gradients(model, _waves(model, case, n_chunks, 1), x, weigh)
-        )
+        waves = _gradients(model, ways[n_chunks, graph], x, weigh)
+        in_order = _gradients(model, _waves(model, case, n_chunks, 1), x, weigh)
         if not all(torch.equal(*pair) for pair in zip(waves, in_order, strict=True)):
             raise RunFailed(f"{name}: waves and chunks in order are not the same: nothing is timed")
         far = max(

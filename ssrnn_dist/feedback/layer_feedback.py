@@ -24,7 +24,7 @@ class LayerFeedback:
         self.refinements = 1 if config.refinements == "auto" else config.refinements
         self.looking = False  # true where a layer that `auto` has stopped from sweeping sweeps, to see if it should
         self.observing = False  # true while a calibrated decay looks for its first value
-        self.unjudged: list[Tensor] | None = None  # while chunks' sweeps are taken on trust (solve.py): their norms
+        self.unjudged: list[tuple[LayerFeedback, Tensor]] | None = None  # while solve.Trust is given: sweeps' norms
         self.increments_4 = torch.zeros(4, dtype=torch.float64)  # Δ_K², Δ_{K−1}², ‖δ‖², and sweeps that diverged
         self.block = (n_states, n_states, d_units)  # of a unit's own factors from step to step
         self.diagonal_sum = torch.zeros(self.block, dtype=torch.float64)

@@ -33,7 +33,7 @@ def solve_chunk(
     """The same of a chunk of time, given the chunk after's onward_KBS, and its own; None by BPTT, which goes by states.
 
     A sequence whose sweeps grow in the chunk does without those that do, and hands nothing of them on; where they are
-    taken on trust(), it is found out later.
+    taken on Trust, it is found out later.
     ValueError: a rule that asks for the whole window."""
     if feedback.config.kind == "exact":
         return exact_feedback(window, error_TBS), None
@@ -46,7 +46,7 @@ def solve_chunk(
     if feedback.sweeps == 0:
         return done.solved, done.onward_KBS
     if feedback.unjudged is not None:
-        feedback.unjudged.append(done.norms_KB)
+        feedback.unjudged.append((feedback, done.norms_KB))
         return done.solved, done.onward_KBS
 
     def apart(sequences: Tensor, fewer: int) -> Solved:
@@ -101,13 +101,13 @@ class Trust:
 
     def __init__(self, layers: Sequence[LayerFeedback]) -> None:
         self._layers = layers
-        self._norms: list[list[Tensor]] = [[] for _ in layers]  # a layer's chunks, (K + 2, B) each
+        self._norms: list[tuple[LayerFeedback, Tensor]] = []  # of chunks, (K + 2, B) each
 
     @contextmanager
     def given(self) -> Iterator[None]:
         """The backwards that run meanwhile, in any thread, make all their sweeps, and no host waits for a GPU."""
-        for layer, norms in zip(self._layers, self._norms, strict=True):
-            layer.unjudged = norms
+        for layer in self._layers:
+            layer.unjudged = self._norms
         try:
             yield
         finally:
@@ -118,16 +118,15 @@ class Trust:
         """Did every sequence's sweeps shrink? Then the layers are told; else what they gave is not to be used.
 
         Looks again at the same memory at each call: what a graph has replayed."""
-        every = [norms_KB for norms in self._norms for norms_KB in norms]
-        if not every:
+        if not self._norms:
             return True
-        sizes = [norms_KB.numel() for norms_KB in every]
-        flat = torch.cat([norms_KB.flatten() for norms_KB in every]).cpu()  # the host waits once
-        looked = [part.view_as(norms_KB) for part, norms_KB in zip(flat.split(sizes), every, strict=True)]
+        layers, norms = zip(*self._norms, strict=True)
+        flat = torch.cat([norms_KB.flatten() for norms_KB in norms]).cpu()  # the host waits once
+        parts = flat.split([norms_KB.numel() for norms_KB in norms])
+        looked = [part.view_as(norms_KB) for part, norms_KB in zip(parts, norms, strict=True)]
         if not all(bool(shrinking(norms_KB[:-1]).all()) for norms_KB in looked):
             return False
-        owners = [layer for layer, norms in zip(self._layers, self._norms, strict=True) for _ in norms]
-        for layer, norms_KB in zip(owners, looked, strict=True):
+        for layer, norms_KB in zip(layers, looked, strict=True):
             _judged(norms_KB, layer)
         return True
 

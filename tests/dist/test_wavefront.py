@@ -1,14 +1,18 @@
 """Blocks over chunks of time in waves: the same gradients as over the whole window, and the same bits as in order."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ssrnn_dist.config.model import FeedbackConfig, ModelConfig
+from ssrnn_dist.config.model import FeedbackConfig
 from ssrnn_dist.model.language_model import LanguageModel
 from ssrnn_dist.model.wavefront import edges, wavefront
+from tests.helpers import wavefronts
+from tests.helpers.wavefronts import drawn, model_of
 
 RULES = {
     "exact": FeedbackConfig(kind="exact"),
@@ -19,40 +23,21 @@ RULES = {
 }
 
 
-def model_of(rule: FeedbackConfig, cell: str = "gru", n_layers: int = 3, d: int = 8) -> LanguageModel:
-    config = ModelConfig(vocab_size=5, d_model=d, n_layers=n_layers, cell=cell, feedback=rule, mlp_ratio=2)
-    return LanguageModel(config)
-
-
-def drawn(model: LanguageModel, n_steps: int, n_batch: int, seed: int) -> tuple[Tensor, list[Tensor], Tensor]:
-    """x, states and resets, in the model's type."""
-    generator = torch.Generator().manual_seed(seed)
-    dtype = model.norm.weight.dtype
-    sizes = [layer.state_size for layer in model.recurrent_layers]
-    x = torch.randn(n_steps, n_batch, model.config.d_model, generator=generator).to(dtype)
-    states = [torch.randn(n_batch, size, generator=generator).to(dtype) for size in sizes]
-    return x, states, torch.rand(n_batch, n_steps, generator=generator) < 0.1
-
-
 def everything(
     model: LanguageModel, x: Tensor, states: list[Tensor], reset: Tensor, how: tuple[int, int] | None
 ) -> list[Tensor]:
     """Outputs and every gradient: block by block (None), or by so many chunks and threads."""
-    x, states = x.clone().requires_grad_(), [each.clone().requires_grad_() for each in states]
-    if how is None:
-        y, after = x, []
+
+    def forward(x: Tensor, states: list[Tensor], reset: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        if how is not None:
+            return wavefront(list(model.blocks), x, states, reset, *how)
+        after = []
         for block, state in zip(model.blocks, states, strict=True):
-            y, new_state = block(y, state, reset)
+            x, new_state = block(x, state, reset)
             after.append(new_state)
-    else:
-        y, after = wavefront(list(model.blocks), x, states, reset, *how)
-    weigh = torch.cos(torch.arange(y.numel(), dtype=y.dtype)).view_as(y)
-    total = (y * weigh).sum() + sum(each.sum() for each in after)
-    return [
-        y.detach(),
-        *(each.detach() for each in after),
-        *torch.autograd.grad(total, [x, *states, *model.blocks.parameters()]),
-    ]
+        return x, after
+
+    return wavefronts.everything(model, (x, states, reset), forward)
 
 
 @pytest.mark.parametrize("name", RULES)

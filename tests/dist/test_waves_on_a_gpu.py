@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ssrnn_dist.config.model import FeedbackConfig, ModelConfig
+from ssrnn_dist.config.model import FeedbackConfig
 from ssrnn_dist.model import waves
 from ssrnn_dist.model.graphed_wavefront import GraphedWavefront
 from ssrnn_dist.model.language_model import LanguageModel
 from ssrnn_dist.model.wavefront import Run, edges, wavefront
+from tests.helpers.wavefronts import Given, drawn, everything, model_of
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 RULES = {
@@ -85,29 +86,13 @@ def test_waves_hold_every_task_once_and_none_early(n_blocks: int, n_chunks: int)
     assert [sum(each) for each in order] == sorted(sum(each) for each in order)
 
 
-def model_of(rule: FeedbackConfig, d: int = 16, n_heads: int = 1, n_layers: int = 3) -> LanguageModel:
-    torch.manual_seed(0)
-    return LanguageModel(
-        ModelConfig(vocab_size=5, d_model=d, n_layers=n_layers, n_heads=n_heads, feedback=rule, mlp_ratio=2)
-    )
-
-
-def drawn(model: LanguageModel, seed: int, n_steps: int = 40, n_batch: int = 3) -> tuple[Tensor, list[Tensor], Tensor]:
-    """x, states and resets, where the model is."""
-    generator = torch.Generator().manual_seed(seed)
-    like = model.norm.weight
-    x = torch.randn(n_steps, n_batch, model.config.d_model, generator=generator).to(like)
-    states = [torch.randn(n_batch, each.state_size, generator=generator).to(like) for each in model.recurrent_layers]
-    return x, states, (torch.rand(n_batch, n_steps, generator=generator) < 0.1).to(like.device)
-
-
 def told(model: LanguageModel) -> list[Tensor]:
     """What the layers have been told of increments since the last call."""
     return [layer.feedback.take_increments() for layer in model.recurrent_layers]
 
 
-def by_run(model: LanguageModel, drawn: tuple[Tensor, list[Tensor], Tensor], run: Run) -> list[Tensor]:
-    x, states, _ = drawn
+def by_run(model: LanguageModel, given_: Given, run: Run) -> list[Tensor]:
+    x, states, _ = given_
     with waves.one_core_each():
         y, after = run.forward(x, states)
         to_x, to_states, to_parameters = run.backward(torch.cos(y), [torch.sin(each) for each in after])
@@ -124,8 +109,8 @@ def runs_of(model: LanguageModel, reset: Tensor, n_steps: int, streams: Sequence
 
 @pytest.mark.parametrize("name", RULES)
 def test_streams_give_the_bits_of_chunks_in_order(name: str, here: KnowingStream) -> None:
-    model = model_of(RULES[name])
-    given_ = drawn(model, 1)
+    model = model_of(RULES[name], d=16)
+    given_ = drawn(model, 40, 3, 1)
     results = []
     for run in runs_of(model, given_[2], 40, [KnowingStream(block) for block in range(3)]):
         results.append([*by_run(model, given_, run), *told(model)])
@@ -135,10 +120,10 @@ def test_streams_give_the_bits_of_chunks_in_order(name: str, here: KnowingStream
 
 def test_sweeps_that_grow_are_judged_again_chunk_by_chunk(here: KnowingStream) -> None:
     """They are known by one look at the end of the window, and then the gradients are those of chunks in order."""
-    model = model_of(FeedbackConfig(refinements=8))
+    model = model_of(FeedbackConfig(refinements=8), d=16)
     with torch.no_grad():
         model.recurrent_layers[1].weight_hh.mul_(12)
-    given_, results = drawn(model, 1), []
+    given_, results = drawn(model, 40, 3, 1), []
     for run in runs_of(model, given_[2], 40, [KnowingStream(block) for block in range(3)]):
         with pytest.warns(UserWarning, match="refinement grows"):
             results.append([*by_run(model, given_, run), *told(model)])
@@ -148,25 +133,16 @@ def test_sweeps_that_grow_are_judged_again_chunk_by_chunk(here: KnowingStream) -
         assert ours.isfinite().all()
 
 
-def everything(model: LanguageModel, given_: tuple[Tensor, list[Tensor], Tensor], forward: object) -> list[Tensor]:
-    """Outputs and every gradient."""
-    x, states, reset = given_
-    x, states = x.clone().requires_grad_(), [each.clone().requires_grad_() for each in states]
-    y, after = forward(x, states, reset)  # type: ignore[operator]
-    total = (y * torch.cos(y.detach())).sum() + sum(each.sum() for each in after)
-    return [y.detach(), *torch.autograd.grad(total, [x, *states, *model.blocks.parameters()])]
-
-
 @on_a_gpu
 @pytest.mark.parametrize("n_heads", [1, 4])
 @pytest.mark.parametrize("name", RULES)
 def test_real_streams_and_a_graph_give_the_bits_of_chunks_in_order(name: str, n_heads: int) -> None:
-    model = model_of(RULES[name], 256, n_heads, n_layers=4).to("cuda")
+    model = model_of(RULES[name], n_layers=4, d=256, n_heads=n_heads).to("cuda")
     blocks = model.blocks_in_order
-    first = drawn(model, 1, 96, 8)
+    first = drawn(model, 96, 8, 1)
     graphed = GraphedWavefront(blocks, *first, 6)
     for seed in (1, 2, 3):
-        given_ = drawn(model, seed, 96, 8)
+        given_ = drawn(model, 96, 8, seed)
         in_order = everything(model, given_, lambda *given: wavefront(blocks, *given, 6, 1))
         for how in (lambda *given: wavefront(blocks, *given, 6, 2), graphed):
             for ours, wanted in zip(everything(model, given_, how), in_order, strict=True):
@@ -178,10 +154,10 @@ def test_real_streams_and_a_graph_give_the_bits_of_chunks_in_order(name: str, n_
 
 @on_a_gpu
 def test_a_graph_under_autocast_and_one_whose_sweeps_grow() -> None:
-    model = model_of(FeedbackConfig(refinements=4), 128, n_layers=2).to("cuda")
+    model = model_of(FeedbackConfig(refinements=4), n_layers=2, d=128).to("cuda")
     with torch.no_grad():
         model.recurrent_layers[1].weight_hh.mul_(12)
-    blocks, given_ = model.blocks_in_order, drawn(model, 1, 48, 4)
+    blocks, given_ = model.blocks_in_order, drawn(model, 48, 4, 1)
     with torch.autocast("cuda", dtype=torch.bfloat16):
         graphed = GraphedWavefront(blocks, *given_, 3)
         with pytest.warns(UserWarning, match="refinement grows"):
@@ -193,8 +169,8 @@ def test_a_graph_under_autocast_and_one_whose_sweeps_grow() -> None:
 
 @on_a_gpu
 def test_what_a_graph_refuses() -> None:
-    model = model_of(RULES["selective"], 64).to("cuda")
-    x, states, reset = drawn(model, 1)
+    model = model_of(RULES["selective"], d=64).to("cuda")
+    x, states, reset = drawn(model, 40, 3, 1)
     graphed = GraphedWavefront(model.blocks_in_order, x, states, reset, 4)
     with pytest.raises(ValueError, match=r"x_TBD: shape \(39, 3, 64\)"):
         graphed(x[1:], states, reset)
@@ -212,6 +188,6 @@ def test_what_a_graph_refuses() -> None:
 
 
 def test_a_graph_wants_a_gpu() -> None:
-    model = model_of(RULES["selective"])
+    model = model_of(RULES["selective"], d=16)
     with pytest.raises(ValueError, match="x_TBD: on cpu; allowed for a CUDA graph: cuda"):
-        GraphedWavefront(model.blocks_in_order, *drawn(model, 1), 4)
+        GraphedWavefront(model.blocks_in_order, *drawn(model, 40, 3, 1), 4)

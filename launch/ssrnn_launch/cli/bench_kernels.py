@@ -50,10 +50,9 @@ def kernels(
     from ssrnn_dist.problems import user_error
     from ssrnn_kernels.cells import CELLS
 
-    here = device or ("cuda" if torch.cuda.is_available() else "cpu")
     known("--cell", cell, CELLS)
     known("--dtype", dtype, DTYPES)
-    known("--device", [here], _devices())
+    here = _device_from(device)
     if flashrnn:
         known("--flashrnn", flashrnn, BACKENDS if has_flashrnn() and here == "cuda" else [])
     torch.set_num_threads(threads)
@@ -97,10 +96,13 @@ def _kernel_row(row: "dict[str, Any]", roof: "Ceilings") -> list[str]:
     return [*told, f"{moved / 1e9:.1f}", f"{of_copy:.0%}", f"{made / 1e9:.1f}", f"{of_products:.0%}"]
 
 
-def _devices() -> list[str]:
+def _device_from(given: str) -> str:
+    """The one that was named, or a GPU where there is one."""
     import torch
 
-    return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    there = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
+    known("--device", [given or there[0]], sorted(there))
+    return given or there[0]
 
 
 def _described_device(device: str) -> dict[str, Any]:
@@ -197,10 +199,9 @@ def wavefront(
     from ssrnn_dist.problems import user_error
     from ssrnn_kernels.cells import CELLS
 
-    here = device or ("cuda" if torch.cuda.is_available() else "cpu")
     known("--cell", [cell], CELLS)
     known("--dtype", [dtype], list(DTYPES))
-    known("--device", [here], _devices())
+    here = _device_from(device)
     torch.set_num_threads(threads)
     rows: list[dict[str, Any]] = []
     results = {
