@@ -2,25 +2,27 @@
 
 Imports torch. For windows of one shape, on a GPU. T time, B batch, D width, S state."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from ssrnn_dist.feedback.once import refuse_double_backward
 from ssrnn_dist.feedback.solve import Trust
-from ssrnn_dist.model.wavefront import Chunked, Gradients, Run, edges, trained
+from ssrnn_dist.model.stand_ins import trained
+from ssrnn_dist.model.wavefront import Chunked, Gradients, Run, edges
 from ssrnn_dist.model.waves import streams_of
-
-WARM_UPS = 2  # what is compiled, chosen or allocated at a first call is not captured
 
 
 class GraphedWavefront:
     """wavefront() for windows like the given one: its shape, its types, autocast as it is now, resets or none.
 
-    The blocks' parameters stay where they are in memory, as optimizers that write into them leave them. One window at
-    a time: its backward comes before the next forward."""
+    States may come in another type, as those that a window under autocast leaves do. The blocks' parameters stay where
+    they are in memory, as optimizers that write into them leave them. One window at a time: its backward comes before
+    the next forward."""
 
     def __init__(
         self,
@@ -30,13 +32,12 @@ class GraphedWavefront:
         reset_BT: Tensor | None,
         n_chunks: int,
     ) -> None:
-        """ValueError: not on a GPU; no steps or no chunks."""
+        """ValueError: not on a GPU; blocks that wait for the host; no steps or no chunks."""
         if not x_TBD.is_cuda:
             raise ValueError(f"x_TBD: on {x_TBD.device}; allowed for a CUDA graph: cuda")
         self._blocks, self._chunks = blocks, edges(len(x_TBD), n_chunks)
         self._streams = streams_of(x_TBD.device, len(blocks))
-        self._parameters = [parameter for block in blocks for parameter in trained(block)]
-        self._places = [parameter.data_ptr() for parameter in self._parameters]
+        self._places = [parameter.data_ptr() for parameter in self._parameters()]
         self._x_TBD, self._states = x_TBD.detach().clone(), [each.detach().clone() for each in states]
         self._reset_BT = None if reset_BT is None else reset_BT.clone()
         self._casts, self._cast_to = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
@@ -48,12 +49,15 @@ class GraphedWavefront:
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """As wavefront(). ValueError: another shape, type or kind than was captured, or a parameter that has moved."""
         self._check(x_TBD, states, reset_BT)
-        y_TBD, *new_states = _Replayed.apply(self, reset_BT, x_TBD, *states, *self._parameters)
+        y_TBD, *new_states = _Replayed.apply(self, reset_BT, x_TBD, *states, *self._parameters())
         return y_TBD, tuple(new_states)
 
     @property
     def n_blocks(self) -> int:
         return len(self._blocks)
+
+    def _parameters(self) -> list[Parameter]:
+        return [parameter for block in self._blocks for parameter in trained(block)]
 
     def replay_forward(self, x_TBD: Tensor, states: Sequence[Tensor], reset_BT: Tensor | None) -> list[Tensor]:
         """The last block's outputs and each block's state."""
@@ -84,9 +88,9 @@ class GraphedWavefront:
             here = torch.cuda.Stream(device)
             here.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(here):
-                for _ in range(WARM_UPS):
-                    run, outputs = self._forward()
-                    self._trusting(run, [torch.zeros_like(each) for each in outputs])
+                self._warm_up()
+                with _nothing_waits_for_the_host():
+                    self._warm_up()
             torch.cuda.current_stream(device).wait_stream(here)
             self._ahead, self._back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._ahead):
@@ -94,6 +98,10 @@ class GraphedWavefront:
             self._gradients = [torch.zeros_like(each) for each in self._outputs]
             with torch.cuda.graph(self._back, pool=self._ahead.pool()):
                 self._trust, self._found = self._trusting(run, self._gradients)
+
+    def _warm_up(self) -> None:
+        run, outputs = self._forward()
+        self._trusting(run, [torch.zeros_like(each) for each in outputs])
 
     def _autocast(self) -> torch.autocast:
         """As it was when this was made; what it casts is cast anew, and belongs to its graph."""
@@ -106,24 +114,28 @@ class GraphedWavefront:
 
     def _trusting(self, run: Run, gradients: Sequence[Tensor]) -> tuple[Trust, Gradients]:
         trust = Trust([block.feedback for block in self._blocks])
-        with trust.given():
+        with trust.given(), _no_autocast():
             return trust, run.back(gradients[0], gradients[1:])
 
     def _judged_again(self) -> Gradients:
         """The window in memory once more, without graphs, its sweeps judged: autograd keeps nothing of a replay."""
         with self._autocast():
             run, _ = self._forward()
+        with _no_autocast():
             return run.back(self._gradients[0], self._gradients[1:])
 
     def _check(self, x_TBD: Tensor, states: Sequence[Tensor], reset_BT: Tensor | None) -> None:
         if len(states) != self.n_blocks:
             raise ValueError(f"states: {len(states)}; allowed: {self.n_blocks}, one a block")
-        held, came = (self._x_TBD, self._reset_BT, *self._states), (x_TBD, reset_BT, *states)
-        names = ("x_TBD", "reset_BT", *(f"states[{block}]" for block in range(self.n_blocks)))
-        for name, ours, theirs in zip(names, map(_described, held), map(_described, came), strict=True):
-            if ours != theirs:
-                raise ValueError(f"{name}: {theirs}; allowed in this graph: {ours}")
-        if self._places != [parameter.data_ptr() for parameter in self._parameters]:
+        pairs = {
+            "x_TBD": (_typed(x_TBD), _typed(self._x_TBD)),
+            "reset_BT": (_typed(reset_BT), _typed(self._reset_BT)),
+            **{f"states[{at}]": (_shaped(states[at]), _shaped(held)) for at, held in enumerate(self._states)},
+        }
+        for name, (came, held) in pairs.items():
+            if came != held:
+                raise ValueError(f"{name}: {came}; allowed in this graph: {held}")
+        if self._places != [parameter.data_ptr() for parameter in self._parameters()]:
             raise ValueError("the blocks' parameters are elsewhere in memory; capture another graph")
 
 
@@ -147,5 +159,32 @@ def _cloned(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.clone()
 
 
-def _described(tensor: Tensor | None) -> str:
-    return "None" if tensor is None else f"shape {tuple(tensor.shape)}, {tensor.dtype}, {tensor.device}"
+def _typed(tensor: Tensor | None) -> str:
+    return "None" if tensor is None else f"{tensor.dtype}, {_shaped(tensor)}"
+
+
+def _shaped(tensor: Tensor) -> str:
+    return f"shape {tuple(tensor.shape)}, {tensor.device}"
+
+
+def _no_autocast() -> torch.autocast:
+    """As a backward runs: in the types that the forward left."""
+    return torch.autocast("cuda", enabled=False)
+
+
+@contextmanager
+def _nothing_waits_for_the_host() -> Iterator[None]:
+    """ValueError where something within makes the host wait for the GPU; a capture that it ends leaves torch broken."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    except RuntimeError as error:
+        if "synchronizing" not in str(error):
+            raise
+        raise ValueError(
+            "blocks: the host waits for the GPU in the middle of a window; allowed in a CUDA graph: "
+            "what Triton's kernels serve (backends.py says which shapes and types they do)"
+        ) from error
+    finally:
+        torch.cuda.set_sync_debug_mode(before)

@@ -5,16 +5,18 @@ once (waves.py). The way back mirrors it. Imports torch. T time, B batch, D widt
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
+from torch.nn import Module, Parameter
 
 from ssrnn_dist.feedback.layer_feedback import LayerFeedback
 from ssrnn_dist.feedback.once import refuse_double_backward
 from ssrnn_dist.feedback.solve import Trust
-from ssrnn_dist.model.waves import Task, on_streams, on_threads, streams_of
+from ssrnn_dist.model.stand_ins import standing_in, trained
+from ssrnn_dist.model.waves import Task, handed_out, on_streams, on_threads, streams_of
 
 
 class Chunked(Protocol):
@@ -26,6 +28,8 @@ class Chunked(Protocol):
 
     @property
     def feedback(self) -> LayerFeedback: ...
+
+    def modules(self) -> Iterator[Module]: ...
 
     def parameters(self) -> Iterator[Parameter]: ...
 
@@ -48,10 +52,6 @@ def wavefront(
     run = Run(blocks, edges(len(x_TBD), n_chunks), reset_BT, learns, n_threads, streams)
     x_TBD, *new_states = _Wavefront.apply(run, x_TBD, *states, *parameters)
     return x_TBD, tuple(new_states)
-
-
-def trained(block: Chunked) -> list[Parameter]:
-    return [parameter for parameter in block.parameters() if parameter.requires_grad]
 
 
 def edges(n_steps: int, n_chunks: int) -> list[tuple[int, int]]:
@@ -83,6 +83,7 @@ class Run:
     n_threads: int = 1
     streams: Sequence[torch.cuda.Stream] | None = None
     pieces: dict[tuple[int, int], _Piece] = field(default_factory=dict)
+    trained: list[list[Parameter]] = field(default_factory=list)  # by block: stand-ins, which forward() recorded
 
     def forward(self, x_TBD: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         n_blocks, n_chunks = len(self.blocks), len(self.chunks)
@@ -99,9 +100,13 @@ class Run:
                 outputs = self.blocks[block].chunk(*leaves, reset_BT, token)
             self.pieces[block, chunk] = _Piece(*leaves, token, outputs)
 
-        self._each(one)
+        with standing_in(self.blocks):
+            self.trained = [trained(block) for block in self.blocks]
+            self._each(one)
         after = torch.cat([self.pieces[n_blocks - 1, chunk].outputs[0].detach() for chunk in range(n_chunks)])
-        return after, [self.pieces[block, n_chunks - 1].outputs[1].detach() for block in range(n_blocks)]
+        new_states = [self.pieces[block, n_chunks - 1].outputs[1].detach() for block in range(n_blocks)]
+        handed_out(new_states)
+        return after, new_states
 
     def backward(self, grad_x_TBD: Tensor, grad_states: Sequence[Tensor | None]) -> "Gradients":
         """What back() gives. A GPU's sweeps are taken on trust: the host looks once, and where some grew goes again."""
@@ -129,13 +134,8 @@ class Run:
             piece, (first, end) = self.pieces[block, chunk], self.chunks[chunk]
             from_x = grad_x_TBD[first:end] if block == n_blocks - 1 else to_x[block + 1, chunk]
             from_state, from_token = (grad_states[block], None) if chunk == n_chunks - 1 else to_before[block]
-            parameters = trained(self.blocks[block])
-            leaves = [
-                piece.x_TBD,
-                piece.state_BS,
-                *([] if piece.before_KBS is None else [piece.before_KBS]),
-                *parameters,
-            ]
+            token = [] if piece.before_KBS is None else [piece.before_KBS]
+            leaves = [piece.x_TBD, piece.state_BS, *token, *self.trained[block]]
             given = [
                 pair
                 for pair in zip(piece.outputs, (from_x, from_state, from_token), strict=True)
@@ -147,12 +147,14 @@ class Run:
                 del self.pieces[block, chunk]
             to_x[block, chunk] = found[0]
             to_before[block] = found[1], None if piece.before_KBS is None else found[2]
-            ours = found[len(leaves) - len(parameters) :]
+            ours = found[2 + len(token) :]
             sums[block] = [_sum(*pair) for pair in zip(sums[block] or [None] * len(ours), ours, strict=True)]
 
         self._each(one, back=True)
         grad_x = torch.cat([to_x[0, chunk] for chunk in range(n_chunks)])
-        return grad_x, [to_before[block][0] for block in range(n_blocks)], [each for block in sums for each in block]
+        to_states, to_parameters = [to_before[block][0] for block in range(n_blocks)], [*chain.from_iterable(sums)]
+        handed_out([*to_states, *to_parameters])
+        return grad_x, to_states, to_parameters
 
     def _each(self, one: Task, *, back: bool = False) -> None:
         n_blocks, n_chunks = len(self.blocks), len(self.chunks)

@@ -2,13 +2,14 @@
 
 Imports torch. Task (block, chunk) comes after (block − 1, chunk) and (block, chunk − 1)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from threading import Event, Lock
 
 import torch
+from torch import Tensor
 
 Task = Callable[[int, int], None]
 
@@ -44,6 +45,15 @@ def on_streams(n_blocks: int, n_chunks: int, one: Task, streams: Sequence[torch.
     finally:
         for stream in streams:
             here.wait_stream(stream)
+
+
+def handed_out(tensors: Iterable[Tensor | None]) -> None:
+    """What blocks made and the caller goes on with: their memory is not given anew before the caller's stream is done.
+
+    A graph's memory stays its own, and its results are copied from there."""
+    for tensor in tensors:
+        if tensor is not None and tensor.is_cuda and not torch.cuda.is_current_stream_capturing():
+            tensor.record_stream(torch.cuda.current_stream(tensor.device))
 
 
 def diagonals(n_blocks: int, n_chunks: int) -> Iterator[tuple[int, int]]:

@@ -134,10 +134,10 @@ def test_sweeps_that_grow_are_judged_again_chunk_by_chunk(here: KnowingStream) -
 
 
 @on_a_gpu
-@pytest.mark.parametrize("n_heads", [1, 4])
+@pytest.mark.parametrize(("d", "n_heads"), [(256, 1), (256, 4), (1024, 1)])  # spread; not; two don't fit beside another
 @pytest.mark.parametrize("name", RULES)
-def test_real_streams_and_a_graph_give_the_bits_of_chunks_in_order(name: str, n_heads: int) -> None:
-    model = model_of(RULES[name], n_layers=4, d=256, n_heads=n_heads).to("cuda")
+def test_real_streams_and_a_graph_give_the_bits_of_chunks_in_order(name: str, d: int, n_heads: int) -> None:
+    model = model_of(RULES[name], n_layers=4, d=d, n_heads=n_heads).to("cuda", torch.bfloat16)
     blocks = model.blocks_in_order
     first = drawn(model, 96, 8, 1)
     graphed = GraphedWavefront(blocks, *first, 6)
@@ -169,12 +169,12 @@ def test_a_graph_under_autocast_and_one_whose_sweeps_grow() -> None:
 
 @on_a_gpu
 def test_what_a_graph_refuses() -> None:
-    model = model_of(RULES["selective"], d=64).to("cuda")
+    model = model_of(RULES["selective"], d=64).to("cuda", torch.bfloat16)
     x, states, reset = drawn(model, 40, 3, 1)
     graphed = GraphedWavefront(model.blocks_in_order, x, states, reset, 4)
-    with pytest.raises(ValueError, match=r"x_TBD: shape \(39, 3, 64\)"):
+    with pytest.raises(ValueError, match=r"x_TBD: torch.bfloat16, shape \(39, 3, 64\)"):
         graphed(x[1:], states, reset)
-    with pytest.raises(ValueError, match="reset_BT: None; allowed in this graph: shape"):
+    with pytest.raises(ValueError, match="reset_BT: None; allowed in this graph: torch.bool, shape"):
         graphed(x, states)
     y, _ = graphed(x.requires_grad_(), states, reset)
     graphed(x, states, reset)
@@ -185,6 +185,44 @@ def test_what_a_graph_refuses() -> None:
     assert elsewhere.data_ptr() != moved.data_ptr()
     with pytest.raises(ValueError, match="capture another graph"):
         graphed(x, states, reset)
+
+
+@on_a_gpu
+def test_states_go_from_window_to_window_under_autocast() -> None:
+    model = model_of(RULES["selective"], n_layers=2, d=128).to("cuda")
+    x, states, reset = drawn(model, 48, 4, 1)
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        graphed = GraphedWavefront(model.blocks_in_order, x, states, reset, 3)
+        wanted = wavefront(model.blocks_in_order, x, states, reset, 3, 2)[1]
+        wanted, _ = wavefront(model.blocks_in_order, x, wanted, reset, 3, 2)
+    ours = graphed(x, graphed(x, states, reset)[1], reset)[0]
+    assert torch.equal(ours, wanted)
+
+
+@on_a_gpu
+def test_a_loss_that_waits_for_its_backward_is_in_nobodys_way() -> None:
+    """What has tied the parameters to the current stream before the capture."""
+    model = model_of(RULES["selective"], n_layers=2, d=128).to("cuda", torch.bfloat16)
+    x, states, reset = drawn(model, 48, 4, 1)
+    waits = wavefront(model.blocks_in_order, x, states, reset, 3, 2)[0]
+    graphed = GraphedWavefront(model.blocks_in_order, x, states, reset, 3)
+    assert torch.equal(graphed(x, states, reset)[0], waits)
+    waits.sum().backward()
+    assert all(each.grad is not None for each in model.blocks.parameters())
+
+
+@on_a_gpu
+@pytest.mark.parametrize("with_resets", [False, True])
+def test_blocks_that_wait_for_the_host_are_refused_before_they_are_captured(with_resets: bool) -> None:
+    """Many heads of float32 are torch's steps, of which resets ask the host."""
+    model = model_of(RULES["selective"], d=256, n_heads=2).to("cuda")
+    x, states, reset = drawn(model, 40, 3, 1)
+    if with_resets:
+        with pytest.raises(ValueError, match="the host waits for the GPU in the middle of a window"):
+            GraphedWavefront(model.blocks_in_order, x, states, reset, 4)
+    else:
+        assert GraphedWavefront(model.blocks_in_order, x, states, None, 4)(x, states)[0].isfinite().all()
+    GraphedWavefront(model.to(torch.bfloat16).blocks_in_order, x.bfloat16(), states, reset, 4)
 
 
 def test_a_graph_wants_a_gpu() -> None:

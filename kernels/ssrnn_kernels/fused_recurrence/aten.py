@@ -1,7 +1,8 @@
 """The forward of a dense recurrence by torch's own fused layer (cuDNN on a GPU), the gates rebuilt by one product.
 
-For the cells that torch.nn has. Such a layer knows no documents: each is a sequence of its own in a packed batch, so
-the chain is as long as the longest document. Imports torch. T time, B batch, R rows, D units, S states·units."""
+For the cells that torch.nn has. Such a layer knows no documents: where some start within the window, each is a sequence
+of its own in a packed batch, so the chain is as long as the longest document; the host waits for their lengths.
+Imports torch. T time, B batch, R rows, D units, S states·units."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,21 +63,28 @@ def aten_forward(
     saved_TBQD: Tensor,
 ) -> None:
     """Fill states[1:] from states[0], and saved where it has room for all steps (op.py)."""
-    n_steps, n_batch, n_rows = inputs_TBR.shape
-    no_reset = torch.zeros(n_steps, n_batch, dtype=torch.bool, device=inputs_TBR.device)
-    packing = packed(no_reset if reset_TB is None else reset_TB)
-    first = states_TBS[0, packing.lanes_M] * packing.goes_on_M.unsqueeze(-1)
-    start = tuple(each.unsqueeze(0).contiguous() for each in first.unflatten(-1, (shape.n_states, -1)).unbind(1))
+    n_steps, _, n_rows = inputs_TBR.shape
     as_it_is = torch.eye(n_rows, dtype=inputs_TBR.dtype, device=inputs_TBR.device)
     weights = [as_it_is, weight_hh_RK, torch.zeros_like(bias_R), bias_R]
-    rows = inputs_TBR.flatten(0, 1)[packing.order_N]
     run = LAYERS[cell_name(cell)]
-    out, *_ = run(rows, packing.batch_sizes, start if len(start) > 1 else start[0], weights, True, 1, 0.0, False, False)
-    after = torch.empty_like(out)
-    after[packing.order_N] = out
-    states_TBS[1:, :, : shape.n_units] = after.view(n_steps, n_batch, -1)
+    if reset_TB is None:
+        start = _start(shape, states_TBS[0])
+        after_TBD, *_ = run(inputs_TBR, start, weights, True, 1, 0.0, False, False, False)
+    else:
+        packing = packed(reset_TB)
+        start = _start(shape, states_TBS[0, packing.lanes_M] * packing.goes_on_M.unsqueeze(-1))
+        rows = inputs_TBR.flatten(0, 1)[packing.order_N]
+        out, *_ = run(rows, packing.batch_sizes, start, weights, True, 1, 0.0, False, False)
+        after_TBD = torch.empty_like(out).index_copy_(0, packing.order_N, out).view(*reset_TB.shape, -1)
+    states_TBS[1:, :, : shape.n_units] = after_TBD
     if len(saved_TBQD) == n_steps or shape.n_states > 1:
         _rebuild(cell, shape, inputs_TBR, weight_hh_RK, bias_R, reset_TB, states_TBS, saved_TBQD)
+
+
+def _start(shape: Shape, first_MS: Tensor) -> Tensor | tuple[Tensor, ...]:
+    """The states before the first step, as torch's layer has them."""
+    first = tuple(each.unsqueeze(0).contiguous() for each in first_MS.unflatten(-1, (shape.n_states, -1)).unbind(1))
+    return first if len(first) > 1 else first[0]
 
 
 def _rebuild(
