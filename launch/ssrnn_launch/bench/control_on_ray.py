@@ -15,6 +15,7 @@ import psutil
 from ssrnn_dist.tracking.lives import SECONDS_PER_HOUR
 from ssrnn_launch.bench.control_plane import TAKES_A_SECOND, WATTS, Stopwatch, book, hired, names_of, pulse_of
 from ssrnn_launch.board import Board, News, Orders, Pulse
+from ssrnn_launch.problems import LaunchFailed
 from ssrnn_launch.watch import Vitals
 
 SETTLE_SECONDS = 1.0
@@ -132,7 +133,15 @@ def _take(board: Any, vitals: Vitals, ledger: Any) -> int:
     """As the supervisor's tick; how many posts came."""
     import ray
 
-    news: News = ray.get(board.take.remote(), timeout=5)
+    from ssrnn_launch.board_actor import TAKE_SECONDS
+
+    try:
+        news: News = ray.get(board.take.remote(), timeout=TAKE_SECONDS)
+    except ray.exceptions.GetTimeoutError as error:
+        raise LaunchFailed(
+            f"no answer for {TAKE_SECONDS:.0f} s: it and {len(vitals.names):,} simulated workers are more than "
+            "this machine's cores can do"
+        ) from error
     book(news, vitals, ledger, time.monotonic())
     return sum(kind == PROBED_POST for kind, _ in news.posts)
 
@@ -150,4 +159,7 @@ def _spent(board: Any) -> dict[str, float]:
 if __name__ == "__main__":
     from ssrnn_launch.bench import control_on_ray  # what Ray's workers import must not be called __main__
 
-    control_on_ray.main(sys.argv[1])
+    try:
+        control_on_ray.main(sys.argv[1])
+    except LaunchFailed as error:
+        sys.exit(str(error))

@@ -41,6 +41,7 @@ def launch(
 
     from ssrnn_dist.files import write_json_atomic
     from ssrnn_launch.bench.measure import PARTS, QUICK, Plan, chosen, measure
+    from ssrnn_launch.problems import LaunchFailed
 
     known("--part", part, PARTS)
     check_picture(picture)
@@ -55,7 +56,12 @@ def launch(
                 write_json_atomic(out, results)
             finished()
 
-        measure(plan, folder, told, keep)
+        try:
+            measure(plan, folder, told, keep)
+        except LaunchFailed:
+            if not output.as_json():
+                _show(results)  # the parts before it
+            raise
     if picture is not None:
         from ssrnn_launch.bench.picture import draw
 
