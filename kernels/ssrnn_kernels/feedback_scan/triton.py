@@ -2,8 +2,9 @@
 
 The one file of this op that imports triton; op.py imports it when it is asked for. B batch, T time, D state, S states.
 
-The carry is in registers; the loads, which do not depend on it, are pipelined STAGES steps ahead. A constant decay
-stays in registers: one array is read and one written. Where sequences and units alone would leave a GPU idle, time is
+The carry is in registers; the loads, which do not depend on it, are pipelined STAGES steps ahead. So each array has a
+place of its own that goes back with time: one step's number for all would be kept for every step that is under way. A
+constant decay stays in registers: one array is read and one written. Where sequences and units alone would leave a GPU idle, time is
 cut into chunks: what each sends on and passes through, a scan over those, and all chunks at once from what comes in."""
 
 import torch
@@ -58,9 +59,12 @@ def feedback_scan_kernel(
     b = (tl.program_id(0) // (n_blocks * n_chunks)).to(tl.int64)
     units = block.to(tl.int64) * BLOCK_D + tl.arange(0, BLOCK_D)
     inside = units < d
-    error += b * error_b + units * error_d
-    decay += b * decay_b + units * decay_d
-    delta += b * delta_b + units * delta_d
+    error_units, decay_units, delta_units = units * error_d, units * decay_d, units * delta_d
+    first = chunk * chunk_steps
+    count = tl.minimum(chunk_steps, n_steps - first)
+    last = (first + count - 1).to(tl.int64)
+    error += b * error_b + last * error_t
+    delta += b * delta_b + (last * delta_t if through is None else (chunk - 1).to(tl.int64) * delta_t)
     flow_0, flow_1 = tl.zeros([BLOCK_D], dtype=TYPE), tl.zeros([BLOCK_D], dtype=TYPE)
     if delta_next is not None:
         delta_next += b * next_b + chunk.to(tl.int64) * next_t + units * next_d
@@ -71,26 +75,27 @@ def feedback_scan_kernel(
         from_00, from_11 = tl.full([BLOCK_D], 1, dtype=TYPE), tl.full([BLOCK_D], 1, dtype=TYPE)
         from_01, from_10 = tl.zeros([BLOCK_D], dtype=TYPE), tl.zeros([BLOCK_D], dtype=TYPE)
     decay_00, decay_01, decay_10, decay_11 = flow_0, flow_0, flow_0, flow_0
+    decay += b * decay_b + (last * decay_t if VARIES else 0)
     if not VARIES:
-        decay_00, decay_01 = _decay_row(decay, decay_j, inside, TYPE, COUPLED)
+        decay_00, decay_01 = _decay_row(decay + decay_units, decay_j, inside, TYPE, COUPLED)
         if COUPLED:
-            decay_10, decay_11 = _decay_row(decay + decay_i, decay_j, inside, TYPE, COUPLED)
-    first = chunk * chunk_steps
-    count = tl.minimum(chunk_steps, n_steps - first)
+            decay_10, decay_11 = _decay_row(decay + decay_i + decay_units, decay_j, inside, TYPE, COUPLED)
+    if reset is not None:
+        reset += b * reset_b + last * reset_t
+        starts_ahead = tl.load(reset)
     for back in tl.range(0, count, num_stages=STAGES):
-        t = (first + count - 1 - back).to(tl.int64)
         if VARIES:
-            decay_00, decay_01 = _decay_row(decay + t * decay_t, decay_j, inside, TYPE, COUPLED)
-        value_0 = _read(error + t * error_t, inside, TYPE) + flow_0
+            decay_00, decay_01 = _decay_row(decay + decay_units, decay_j, inside, TYPE, COUPLED)
+        value_0 = _read(error + error_units, inside, TYPE) + flow_0
         if through is None:
-            tl.store(delta + t * delta_t, value_0.to(delta.dtype.element_ty), mask=inside)
+            tl.store(delta + delta_units, value_0.to(delta.dtype.element_ty), mask=inside)
         flow_0 = decay_00 * value_0
         if COUPLED:
             if VARIES:
-                decay_10, decay_11 = _decay_row(decay + t * decay_t + decay_i, decay_j, inside, TYPE, COUPLED)
-            value_1 = _read(error + t * error_t + error_s, inside, TYPE) + flow_1
+                decay_10, decay_11 = _decay_row(decay + decay_i + decay_units, decay_j, inside, TYPE, COUPLED)
+            value_1 = _read(error + error_s + error_units, inside, TYPE) + flow_1
             if through is None:
-                tl.store(delta + t * delta_t + delta_s, value_1.to(delta.dtype.element_ty), mask=inside)
+                tl.store(delta + delta_s + delta_units, value_1.to(delta.dtype.element_ty), mask=inside)
             flow_0 += decay_10 * value_1
             flow_1 = decay_01 * value_0 + decay_11 * value_1
         if through is not None:
@@ -100,13 +105,20 @@ def feedback_scan_kernel(
             else:
                 from_00 = decay_00 * from_00
         if reset is not None:
-            starts = tl.load(reset + b * reset_b + t * reset_t)
+            starts = starts_ahead
+            reset -= reset_t
+            starts_ahead = tl.load(reset, mask=back + 1 < count, other=0)
             flow_0, flow_1 = tl.where(starts, 0.0, flow_0), tl.where(starts, 0.0, flow_1)
             if through is not None:
                 from_00, from_01 = tl.where(starts, 0.0, from_00), tl.where(starts, 0.0, from_01)
                 from_10, from_11 = tl.where(starts, 0.0, from_10), tl.where(starts, 0.0, from_11)
+        error -= error_t
+        if VARIES:
+            decay -= decay_t
+        if through is None:
+            delta -= delta_t
     if through is not None:
-        before = delta + (chunk - 1).to(tl.int64) * delta_t
+        before = delta + delta_units
         goes = units < d * tl.minimum(chunk, 1)
         states = 2 if COUPLED else 1
         through += (b * n_chunks + chunk) * (states * states * d) + units
