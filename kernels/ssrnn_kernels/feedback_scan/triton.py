@@ -5,8 +5,8 @@ The one file of this op that imports triton; op.py imports it when it is asked f
 The carry is in registers; the loads, which do not depend on it, are pipelined STAGES steps ahead. So each array has a
 place of its own that goes back with time: one step's number for all would be kept for every step that is under way. A
 constant decay stays in registers: one array is read and one written. Where sequences and units alone would leave a GPU
-idle, time is cut into chunks: what each sends on and passes through, a scan over those, and all chunks at once from what
-comes in."""
+idle, time is cut into chunks: what each sends on and passes through, a scan over those, and all chunks at once from
+what comes in."""
 
 import torch
 import triton
