@@ -48,13 +48,22 @@ def backend_for(backend: str, cell: Cell, values: Tensor, shape: Shape | None = 
         return backend
     reasons = []
     for wanted in IN_ORDER.get(values.device.type, ()):
-        why = f"{SWITCH}=0" if wanted == "triton" and os.environ.get(SWITCH) == "0" else cannot[wanted]()
+        why = (gpu_kernels_are_off() if wanted == "triton" else None) or cannot[wanted]()
         if why is None:
             return wanted
         reasons.append(why)
-    if reasons:
-        _say_once(logging.WARNING if values.is_cuda else logging.INFO, f"torch runs the recurrence: {reasons[0]}")
+    return torch_runs("the recurrence", reasons[0], values) if reasons else "torch"
+
+
+def torch_runs(what: str, why: str, values: Tensor) -> str:
+    """The backend "torch", which is said once of each reason: of a GPU as a warning."""
+    _say_once(logging.WARNING if values.is_cuda else logging.INFO, f"torch runs {what}: {why}")
     return "torch"
+
+
+def gpu_kernels_are_off() -> str | None:
+    """Why: the user's switch."""
+    return f"{SWITCH}=0" if os.environ.get(SWITCH) == "0" else None
 
 
 def _compiled_cannot(cell: Cell, values: Tensor) -> str | None:
@@ -70,6 +79,8 @@ def _triton_cannot(values: Tensor, shape: Shape | None) -> str | None:
         return "triton is not installed"
     from ssrnn_kernels.gpu.triton import INTERPRETED
 
+    if INTERPRETED and shape is not None and values.dtype == torch.bfloat16:
+        return "Triton's interpreter multiplies bfloat16's bits, not its numbers"
     if INTERPRETED:
         return None
     if not values.is_cuda:

@@ -10,7 +10,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 Values = tuple[Any, ...]  # one value for each gate, state, … of a unit: tensors of one shape, or a kernel's expressions
+
+
+def is_float(tensor: Tensor) -> bool:
+    """Of a type that the ops compute in?"""
+    return tensor.dtype in FLOATS
 
 
 def is_zero(value: Any) -> bool:
@@ -31,6 +37,16 @@ def check_tensors(wanted: Mapping[str, tuple[Tensor, tuple[int, ...], torch.dtyp
             raise ValueError(f"{name}: shape {tuple(tensor.shape)}, {tensor.dtype}; allowed: {shape}, {dtype}")
         if tensor.device != device:
             raise ValueError(f"{name}: on {tensor.device}; allowed: {device}, where the others are")
+
+
+def check_weights(cell: "Cell", weight_hh: Tensor, n_rows: int, like: Tensor) -> None:
+    """ValueError where the recurrent weights don't have so many rows, in whole heads, or not the type and place."""
+    fits = weight_hh.dim() == 2 and weight_hh.shape[0] == n_rows and weight_hh.shape[1] > 0
+    if not fits or n_rows % (len(cell.GATES) * weight_hh.shape[1]) or weight_hh.dtype != like.dtype:
+        came = f"shape {tuple(weight_hh.shape)}, {weight_hh.dtype}"
+        raise ValueError(f"weight_hh: {came}; allowed: ({n_rows}, units a head), {like.dtype}")
+    if weight_hh.device != like.device:
+        raise ValueError(f"weight_hh: on {weight_hh.device}; allowed: {like.device}, where the others are")
 
 
 def cell_name(cell: "Cell") -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ssrnn_kernels.cell import Cell, Shape, Values, check_tensors, with_tensors
+from ssrnn_kernels.cell import Cell, Shape, Values, check_tensors, check_weights, is_float, with_tensors
 from ssrnn_kernels.cells import get_cell
 from ssrnn_kernels.unit_programs import trace_back
 
@@ -49,7 +49,7 @@ class Window:
     ) -> "Window":
         """Of an op's arguments; ValueError names the first that does not fit the error, and what is allowed."""
         module = get_cell(cell)
-        if error.dim() != 3 or not error.dtype.is_floating_point:
+        if error.dim() != 3 or not is_float(error):
             raise ValueError(f"error: shape {tuple(error.shape)}, {error.dtype}; allowed: (T, B, S), floating-point")
         (n_steps, n_batch, d_state), n_gates = error.shape, len(module.GATES)
         n_units = d_state // module.N_STATES
@@ -59,10 +59,7 @@ class Window:
             **({} if reset is None else {"reset": (reset, (n_steps, n_batch), torch.bool)}),
         }
         check_tensors(wanted, error.device)
-        rows, dtype = n_gates * n_units, weight_hh.dtype
-        if weight_hh.dim() != 2 or weight_hh.shape[0] != rows or dtype != error.dtype or n_units % weight_hh.shape[1]:
-            came = f"shape {tuple(weight_hh.shape)}, {dtype}"
-            raise ValueError(f"weight_hh: {came}; allowed: ({rows}, units a head), {error.dtype}")
+        check_weights(module, weight_hh, n_gates * n_units, error)
         return cls(module, states.contiguous(), saved.contiguous(), weight_hh, reset)
 
     def room_for_solved(self, error_TBS: Tensor) -> tuple[Tensor, Tensor, Tensor]:

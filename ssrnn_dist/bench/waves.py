@@ -14,7 +14,7 @@ from ssrnn_dist.bench.timing import in_turn
 from ssrnn_dist.config.model import ModelConfig
 from ssrnn_dist.model.graphed_wavefront import GraphedWavefront
 from ssrnn_dist.model.language_model import LanguageModel
-from ssrnn_dist.model.wavefront import wavefront
+from ssrnn_dist.model.wavefront import edges, wavefront
 from ssrnn_dist.problems import RunFailed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -49,6 +49,7 @@ def measure(config: ModelConfig, case: Case, chunks: Sequence[int], repeats: int
     model = LanguageModel(config).to(case.device, DTYPES[case.dtype])
     shape = case.n_steps, case.n_batch, config.d_model
     x, weigh = (torch.randn(*shape).to(model.norm.weight) for _ in range(2))
+    chunks = [n for n in dict.fromkeys(len(edges(case.n_steps, n)) for n in chunks) if n > 1]  # those that there can be
     ways = {(1, False): partial(_in_order, model)} | {(n, False): _waves(model, case, n) for n in chunks}
     if case.device == "cuda":
         ways |= {(n, True): _graphed(model, x, case, n) for n in (1, *chunks)}

@@ -106,7 +106,7 @@ def test_auto_on_the_cpu_is_the_compiled_kernel_where_all_is_float32() -> None:
     }.items():
         if name == "torch" or HAS_A_COMPILER:
             assert torch.equal(feedback_scan(*given), feedback_scan(*given, backend=name))
-    with pytest.raises(ValueError, match="backend: 'compiled', but it takes float32 on a CPU"):
+    with pytest.raises(ValueError, match="backend: 'compiled', but the CPU's kernel takes float32 on a CPU"):
         feedback_scan(error, decay, reset, delta_next, backend="compiled")
 
 

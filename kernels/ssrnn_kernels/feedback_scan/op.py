@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssrnn_kernels.backends import has_triton
+from ssrnn_kernels.backends import gpu_kernels_are_off, has_triton, torch_runs
 from ssrnn_kernels.feedback_scan.compiled import scan_compiled_into, scan_kernel_for
 from ssrnn_kernels.feedback_scan.reference import scan_reference_into
 from ssrnn_kernels.feedback_scan.shapes import ScanInputs, accumulation_dtype, check, with_states
@@ -74,17 +74,19 @@ def _backend_for(
 ) -> Callable[[ScanInputs, Tensor], None]:
     """The one rule of "auto", and the named ones."""
     if backend == "auto" and error.is_cuda:
-        backend = "triton" if has_triton() else "torch"
+        why_not = gpu_kernels_are_off() or (None if has_triton() else "triton is not installed")
+        backend = torch_runs("the scan", why_not, error) if why_not else "triton"
+    if backend in ("auto", "compiled"):
+        if scan_kernel_for(error, decay, delta_next) is not None:
+            return scan_compiled_into
+        why_not = "the CPU's kernel takes float32 on a CPU with a C compiler"
+        if backend == "compiled":
+            raise ValueError(f"backend: 'compiled', but {why_not}; allowed: auto, torch")
+        backend = torch_runs("the scan", why_not, error)
     if backend == "reference":
         return scan_reference_into
     if backend == "torch":
         return scan_torch_into
-    if backend in ("auto", "compiled"):
-        if scan_kernel_for(error, decay, delta_next) is not None:
-            return scan_compiled_into
-        if backend == "auto":
-            return scan_torch_into
-        raise ValueError("backend: 'compiled', but it takes float32 on a CPU with a C compiler; allowed: auto, torch")
     if not has_triton():
         raise ValueError("backend: 'triton', but triton is not installed; allowed here: auto, reference, torch")
     from ssrnn_kernels.feedback_scan.triton import scan_triton_into

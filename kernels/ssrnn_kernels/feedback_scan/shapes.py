@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ssrnn_kernels.cell import FLOATS
+
 BACKENDS = ("auto", "reference", "torch", "compiled", "triton")
-FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def accumulation_dtype(error: Tensor) -> torch.dtype:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ssrnn_kernels.autocasting import in_the_types_given
 from ssrnn_kernels.backends import backend_for
 from ssrnn_kernels.fused_bptt.compiled import compiled_bptt
 from ssrnn_kernels.fused_bptt.reference import bptt_reference
@@ -32,9 +33,11 @@ def fused_bptt(
     return delta, gates, inputs if inputs.numel() else gates
 
 
+@in_the_types_given
 def exact_feedback(window: Window, error_TBS: Tensor, backend: str = "auto") -> Solved:
     """δ_t = e_t + J_{t+1}ᵀ δ_{t+1} through a window, by whoever is chosen."""
-    return _by(backend_for(backend, window.cell, error_TBS, window.shape))(window, error_TBS)
+    by = _by(backend_for(backend, window.cell, error_TBS, window.shape))
+    return (by if error_TBS.numel() else bptt_reference)(window, error_TBS.contiguous())
 
 
 def _by(backend: str) -> Callable[[Window, Tensor], Solved]:

@@ -9,7 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ssrnn_kernels.autocasting import in_the_types_given
 from ssrnn_kernels.backends import backend_for
+from ssrnn_kernels.cell import is_float
 from ssrnn_kernels.feedback_scan.shapes import accumulation_dtype
 from ssrnn_kernels.fused_feedback.compiled import compiled_pass
 from ssrnn_kernels.fused_feedback.reference import Pass, pass_reference
@@ -59,7 +61,7 @@ def fused_feedback(
     constant; then sweeps towards BPTT: δ ← scan(e + shift(R δ)), R the rest of Jᵀ (docs/method.md).
 
     states (T + 1), saved: as fused_recurrence leaves them.  error_TBS: e_t = ∂L/∂s_t through the output at t alone.
-    decay_NND: of a constant D, float32 (float64 for a float64 error).
+    decay_NND: of a constant D.  beyond_KBS: Feedback's onward_KBS of the chunk that follows.
     backend: "auto" (backends.py has the rule), "torch", "compiled", "triton".
     Not differentiable. ValueError names what is wrong and what is allowed."""
     given = (cell, states_TBS, saved_TBQD, weight_hh_RK, error_TBS, reset_TB, decay_NND, beyond_KBS)
@@ -67,6 +69,7 @@ def fused_feedback(
     return Feedback(delta, gates, inputs if inputs.numel() else gates, increments, total, onward)
 
 
+@in_the_types_given
 def refine(
     window: Window,
     error_TBS: Tensor,
@@ -82,7 +85,11 @@ def refine(
     decay None: the Jacobian's own diagonal, and R u is W° times the gates' gradients.
     beyond_KBS: the onward_KBS of the chunk of time that follows: chunks give what the whole window does.
     onward: is it wanted of this one?"""
-    one_pass = _pass_by(backend_for(backend, window.cell, error_TBS))
+    one_pass, summed = _pass_by(backend_for(backend, window.cell, error_TBS)), accumulation_dtype(error_TBS)
+    decay_NND, beyond_KBS = (None if each is None else each.to(summed) for each in (decay_NND, beyond_KBS))
+    error_TBS = error_TBS.contiguous()
+    if not error_TBS.numel():
+        return _of_nothing(window, error_TBS, sweeps, beyond_KBS)
     weight_RK = window.weight_hh_RK
     if decay_NND is None and sweeps:
         weight_RK = window.weights_beside_the_diagonal()
@@ -99,6 +106,14 @@ def refine(
     assert done.inputs_TBR is not None
     solved = Solved(done.delta_TBS, done.gates_TBR, done.inputs_TBR)
     return Refined(solved, torch.stack([*norms, done.total_B]).double(), torch.stack(flows_on) if onward else None)
+
+
+def _of_nothing(window: Window, error_TBS: Tensor, sweeps: int, beyond_KBS: Tensor | None) -> Refined:
+    """Of a window without steps or sequences: what flows in flows on."""
+    norms = error_TBS.new_zeros(sweeps + 2, error_TBS.shape[1], dtype=torch.float64)
+    if beyond_KBS is None:
+        beyond_KBS = error_TBS.new_zeros(sweeps + 1, *error_TBS.shape[1:], dtype=accumulation_dtype(error_TBS))
+    return Refined(window.solved(error_TBS.clone()), norms, beyond_KBS.clone())
 
 
 def _past_the_scan(window: Window, flow_BD: Tensor, before: Pass) -> Tensor:
@@ -166,6 +181,10 @@ def _check(window: Window, error: Tensor, decay: Tensor | None, beyond: Tensor |
         raise ValueError(f"refinements: {refinements}; allowed: 0 or more")
     if decay is not None and decay.shape != (n, n, d):
         raise ValueError(f"decay: shape {tuple(decay.shape)}; allowed: {(n, n, d)}, or None for the Jacobian's own")
+    for name, given in (("decay", decay), ("beyond", beyond)):
+        if given is not None and (not is_float(given) or given.device != error.device):
+            came = f"{given.dtype} on {given.device}"
+            raise ValueError(f"{name}: {came}; allowed: floating-point on {error.device}, where the error is")
     wanted = (refinements + 1, *error.shape[1:])
     if beyond is not None and beyond.shape != wanted:
         raise ValueError(f"beyond: shape {tuple(beyond.shape)}; allowed: {wanted}, as the chunk after gave it")

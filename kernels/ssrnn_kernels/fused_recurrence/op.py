@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssrnn_kernels.autocasting import autocast, in_the_types_given
 from ssrnn_kernels.backends import backend_for
-from ssrnn_kernels.cell import Cell, Shape, check_tensors
+from ssrnn_kernels.cell import Cell, Shape, check_tensors, check_weights, is_float
 from ssrnn_kernels.cells import get_cell
 from ssrnn_kernels.fused_bptt.op import fused_bptt
 from ssrnn_kernels.fused_recurrence.aten import aten_forward, has_layer
@@ -37,8 +38,9 @@ def fused_recurrence(
     save: without it nothing is saved but the states, and nothing can be differentiated.
     backend: "auto" (backends.py has the rule), "torch", "aten" (cuDNN on a GPU), "compiled", "triton".
 
-    Differentiable in all four tensors, once, exactly: by BPTT. ValueError names what is wrong and what is allowed."""
-    return _op(cell, inputs_TBR, weight_hh_RK, bias_hh_R, state_BS, reset_TB, save, backend)
+    Differentiable in all four tensors, once, exactly: by BPTT. Under autocast all are taken in its type.
+    ValueError names what is wrong and what is allowed."""
+    return _op(cell, *autocast(inputs_TBR, weight_hh_RK, bias_hh_R, state_BS), reset_TB, save, backend)
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Trajectory:
         return self.states_TBS[1:]
 
 
+@in_the_types_given
 def recur(
     cell: Cell,
     inputs_TBR: Tensor,
@@ -84,10 +87,14 @@ def check_window(
     cell: Cell, inputs_TBR: Tensor, weight_hh_RK: Tensor, bias_hh_R: Tensor, state_BS: Tensor, reset_TB: Tensor | None
 ) -> None:
     """ValueError names the first tensor whose shape or type is not what the inputs and the weights ask for."""
-    shape, (n_steps, n_batch, _) = Shape.of(cell, weight_hh_RK), inputs_TBR.shape
+    if inputs_TBR.dim() != 3 or not is_float(inputs_TBR):
+        raise ValueError(
+            f"inputs: shape {tuple(inputs_TBR.shape)}, {inputs_TBR.dtype}; allowed: (T, B, R), floating-point"
+        )
+    n_steps, n_batch, n_rows = inputs_TBR.shape
+    check_weights(cell, weight_hh_RK, n_rows, inputs_TBR)
+    shape = Shape.of(cell, weight_hh_RK)
     wanted = {
-        "inputs": (inputs_TBR, (n_steps, n_batch, shape.n_rows), inputs_TBR.dtype),
-        "weight_hh": (weight_hh_RK, (shape.n_rows, shape.head_size), inputs_TBR.dtype),
         "bias_hh": (bias_hh_R, (shape.n_rows,), inputs_TBR.dtype),
         "state": (state_BS, (n_batch, shape.n_states * shape.n_units), inputs_TBR.dtype),
         **({} if reset_TB is None else {"reset": (reset_TB, (n_steps, n_batch), torch.bool)}),
@@ -133,7 +140,9 @@ def _(
     save: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    module, (n_steps, n_batch, _) = get_cell(cell), inputs.shape
+    module = get_cell(cell)
+    check_window(module, inputs, weight_hh, bias_hh, state, reset)
+    n_steps, n_batch, _ = inputs.shape
     states = inputs.new_empty(n_steps + 1, n_batch, state.shape[-1])
     if not save:
         return states, _nothing_saved(inputs)
@@ -172,7 +181,9 @@ def bptt_gradients(
     """Of inputs, weights, bias and the initial state, from those of all T + 1 states."""
     delta, to_hidden, to_inputs = fused_bptt(cell, states, saved, weight_hh, grad_states[1:], reset, backend=backend)
     window = Window(get_cell(cell), states, saved, weight_hh, reset)
-    to_state = grad_states[0] + window.first_steps(1).full_flow(delta[:1])[0]
+    to_state = grad_states[0]
+    if window.n_steps:
+        to_state = to_state + window.first_steps(1).full_flow(delta[:1])[0]
     return to_inputs, window.weight_gradient(to_hidden), to_hidden.sum(dim=(0, 1)), to_state
 
 

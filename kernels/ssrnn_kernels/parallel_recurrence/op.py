@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssrnn_kernels.autocasting import autocast
 from ssrnn_kernels.cells import get_cell
 from ssrnn_kernels.fused_recurrence.op import bptt_gradients, check_window, recur
 from ssrnn_kernels.parallel_recurrence.solve import solve_forward
@@ -31,7 +32,8 @@ def parallel_recurrence(
     Sweeps until ‖f(s_{t−1}, x_t) − s_t‖ ≤ tolerance · ‖s‖ in every sequence; where they do not come to that within
     most_sweeps, the window is run step by step, which is logged, and 0 sweeps are reported.
     Differentiable in all four tensors, once, by BPTT through the states found. ValueError as fused_recurrence."""
-    states, saved, sweeps = _op(cell, inputs_TBR, weight_hh_RK, bias_hh_R, state_BS, reset_TB, tolerance, most_sweeps)
+    tensors = autocast(inputs_TBR, weight_hh_RK, bias_hh_R, state_BS)
+    states, saved, sweeps = _op(cell, *tensors, reset_TB, tolerance, most_sweeps)
     return states, saved, int(sweeps)
 
 
@@ -48,6 +50,8 @@ def _op(
 ) -> tuple[Tensor, Tensor, Tensor]:
     if not tolerance > 0:
         raise ValueError(f"tolerance: {tolerance}; allowed: more than 0")
+    if most_sweeps < 1:
+        raise ValueError(f"most_sweeps: {most_sweeps}; allowed: 1 or more")
     module, given = get_cell(cell), (inputs, weight_hh, bias_hh, state, reset)
     check_window(module, *given)
     done = solve_forward(module, *given, tolerance, most_sweeps)
@@ -71,7 +75,9 @@ def _(
     tolerance: float,
     most_sweeps: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    module, (n_steps, n_batch, _) = get_cell(cell), inputs.shape
+    module = get_cell(cell)
+    check_window(module, inputs, weight_hh, bias_hh, state, reset)
+    n_steps, n_batch, _ = inputs.shape
     saved = inputs.new_empty(n_steps, n_batch, module.N_SAVED, state.shape[-1] // module.N_STATES)
     return inputs.new_empty(n_steps + 1, *state.shape), saved, torch.empty((), dtype=torch.int64)
 

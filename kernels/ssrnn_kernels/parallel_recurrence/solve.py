@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ssrnn_kernels.autocasting import in_the_types_given
 from ssrnn_kernels.cell import Cell, Shape, Values
 from ssrnn_kernels.feedback_scan import forward_scan
 from ssrnn_kernels.window import by_heads, diagonal_of
@@ -31,6 +32,7 @@ class Sweeps:
     converged: bool
 
 
+@in_the_types_given
 def solve_forward(
     cell: Cell,
     inputs_TBR: Tensor,

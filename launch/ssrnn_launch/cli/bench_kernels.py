@@ -54,7 +54,11 @@ def kernels(
     known("--dtype", dtype, DTYPES)
     here = _device_from(device)
     if flashrnn:
-        known("--flashrnn", flashrnn, BACKENDS if has_flashrnn() and here == "cuda" else [])
+        if here != "cuda" or not has_flashrnn():
+            raise user_error(
+                "--flashrnn", flashrnn[0], "it wants a GPU and the package flashrnn, one of which is not here"
+            )
+        known("--flashrnn", flashrnn, BACKENDS)
     torch.set_num_threads(threads)
     roofs = {each: ceilings(here, each) for each in dtype}
     rows: list[dict[str, Any]] = []

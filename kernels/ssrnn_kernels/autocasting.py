@@ -1,0 +1,36 @@
+"""torch's autocast as the ops have it: their arguments are cast before they run, and nothing while they do.
+
+Imports torch only."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in autocast's type where it is on, all but float64, as torch.nn's recurrent layers take theirs."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(
+        each if each.dtype == torch.float64 or not each.is_floating_point() else each.to(dtype) for each in tensors
+    )
+
+
+def in_the_types_given(run: Callable[P, R]) -> Callable[P, R]:
+    """A function of tensors whose products autocast leaves alone: kernels know nothing of it, nor do torch's loops."""
+
+    @wraps(run)
+    def without(*args: P.args, **kwargs: P.kwargs) -> R:
+        device = next(each.device.type for each in args if isinstance(each, Tensor))
+        with torch.autocast(device, enabled=False):
+            return run(*args, **kwargs)
+
+    return without
