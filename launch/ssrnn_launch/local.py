@@ -2,6 +2,7 @@
 
 Imports ray inside, after everything that can be wrong with the input was checked."""
 
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -81,6 +82,7 @@ def train_locally(config: RunConfig, *, fresh: bool = False) -> TrainResult:
     Prices.of(config.cost)  # says what is wrong with the price file
     if fresh:
         config = prepare_run(config, fresh=True)
+        output.note(f"a run of its own: {config.folder}; {way_on(config)} goes on with it")
     check_unlocked(config.folder)  # before anything in it is touched
     mirror = mirror_of(config, lambda message: output.note(f"warning: {message}"))
     config = prepare_run(config)
@@ -97,6 +99,11 @@ def train_locally(config: RunConfig, *, fresh: bool = False) -> TrainResult:
     if summary.get("stopped"):
         return TrainResult(config, "stopped", summary, seconds, stop.number or signal.SIGTERM)
     return TrainResult(config, "trained", summary, seconds)
+
+
+def way_on(config: RunConfig) -> str:
+    """The command that goes on with this run, from anywhere on this machine and whatever it was started by."""
+    return f"ssrnn train {shlex.quote(str(config.folder / 'config.yaml'))}"
 
 
 def _open_corpora(config: RunConfig) -> None:

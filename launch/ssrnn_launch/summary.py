@@ -6,12 +6,12 @@ from typing import Any
 from ssrnn_dist.config import RunConfig
 from ssrnn_dist.console import dollars, duration
 from ssrnn_launch.cli import output
-from ssrnn_launch.local import TrainResult
+from ssrnn_launch.local import TrainResult, way_on
 
 HEADINGS = {
     "trained": "trained to its last step",
     "complete": "stands complete; nothing was trained (--fresh starts over beside it)",
-    "stopped": "stopped; the same command goes on from its checkpoint",
+    "stopped": "stopped with a checkpoint",
 }
 
 
@@ -27,6 +27,8 @@ def show_summary(result: TrainResult) -> None:
     output.pairs(summary_rows(result.summary), title=title)
     for line in pointers(result.config):
         output.say(line)
+    if result.state == "stopped":
+        output.say(f"\ngo on with\n  {way_on(result.config)}")
 
 
 def summary_object(result: TrainResult) -> dict[str, Any]:

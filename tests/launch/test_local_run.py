@@ -105,7 +105,9 @@ def test_kill_sigterm_resume_and_a_killed_driver(corpus: Path, tmp_path: Path, s
     assert (tmp_path / f"runs/tiny/checkpoints/step-{summary['steps']:08d}").is_dir()
     assert "Traceback" not in run.text()
 
-    again = start("train", config, cwd=tmp_path)
+    way_on = tmp_path / "runs/tiny/config.yaml"
+    assert f"go on with\n  ssrnn train {way_on}\n" in run.text()
+    again = start("train", way_on, cwd=tmp_path)
     again_by_hand = HandCount(again)
     again.wait_for(f"resumed  step {summary['steps']:,}")
     processes = again.tree()

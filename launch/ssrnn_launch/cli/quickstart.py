@@ -44,6 +44,8 @@ def _show(result) -> None:  # type: ignore[no-untyped-def]
         return
     trained = result.trained
     output.pairs(summary_rows(trained.summary), title=f"{trained.config.name}: {HEADINGS[trained.state]}")
+    if trained.state == "stopped":
+        output.say("the same command goes on from there")
     if result.sample is not None:
         output.say("\n".join(result.sample.read_text(encoding="utf-8").splitlines()[:12]) + "\n…")
         output.say(f"\nsample    {result.sample}")
