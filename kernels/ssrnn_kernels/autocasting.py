@@ -3,6 +3,7 @@
 Imports torch only."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -16,7 +17,7 @@ R = TypeVar("R")
 def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in autocast's type where it is on, all but float64, as torch.nn's recurrent layers take theirs."""
     device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(
@@ -30,7 +31,8 @@ def in_the_types_given(run: Callable[P, R]) -> Callable[P, R]:
     @wraps(run)
     def without(*args: P.args, **kwargs: P.kwargs) -> R:
         device = next(each.device.type for each in args if isinstance(each, Tensor))
-        with torch.autocast(device, enabled=False):
+        knows = torch.amp.is_autocast_available(device)  # "meta" does not
+        with torch.autocast(device, enabled=False) if knows else nullcontext():
             return run(*args, **kwargs)
 
     return without

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+import torch
 from torch.nn import Module, Parameter
 
 
@@ -31,6 +32,7 @@ def standing_in(owners: Sequence[HasModules]) -> Iterator[None]:
     finally:
         for part, name, each in own:
             part._parameters[name] = each
+        torch.clear_autocast_cache()  # which would keep what it made of the stand-ins for as long as autocast is on
 
 
 def trained(owner: HasModules) -> list[Parameter]:

@@ -227,3 +227,10 @@ def test_dense_feedback_is_drawn_for_every_layer_and_the_same_again(decay: str) 
     assert not torch.equal(*drawn)
     assert all(map(torch.equal, drawn, again))
     assert count_parameters(first.config) == sum(each.numel() for each in first.parameters())
+
+
+def test_a_layer_without_memory_has_its_shapes() -> None:
+    """On torch's "meta", which knows no autocast."""
+    layer = RecurrentLayer(4, 6).to("meta")
+    y, state = layer(torch.zeros(3, 5, 4, device="meta"))
+    assert (y.shape, state.shape) == ((3, 5, 6), (3, 6))

@@ -1,5 +1,8 @@
 """Stand-ins: gradients are asked for of them, the owners have their own parameters back whatever happens."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -29,6 +32,16 @@ def test_what_is_shared_has_one_stand_in() -> None:
     with standing_in([nn.Sequential(first, second), first]):
         assert first.weight is second.weight
     assert first.weight is second.weight
+
+
+def test_autocast_keeps_nothing_of_them() -> None:
+    layer = nn.Linear(3, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with standing_in([layer]):
+            stand_in = weakref.ref(layer.weight)
+            layer(torch.randn(4, 3))
+        gc.collect()
+        assert stand_in() is None
 
 
 def test_an_error_within_leaves_the_owners_as_they_were() -> None:

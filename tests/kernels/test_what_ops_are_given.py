@@ -52,6 +52,21 @@ def test_a_window_of_nothing_gives_nothing(name: str, backend: str, nothing: dic
     assert torch.equal(to_state, torch.ones_like(tensors[-1]))  # the initial state is the last one, too
 
 
+@pytest.mark.parametrize("with_resets", [False, True])
+@pytest.mark.parametrize("nothing", [{"n_steps": 0}, {"n_batch": 0}])
+def test_torchs_own_layer_is_not_asked_for_nothing(nothing: dict[str, int], with_resets: bool) -> None:
+    tensors = given("gru", n_heads=1, **nothing)
+    reset = torch.zeros(tensors[0].shape[:2], dtype=torch.bool) if with_resets else None
+    states, _ = fused_recurrence("gru", *tensors, reset, backend="aten")
+    assert torch.equal(states[0], tensors[-1])
+
+
+def test_what_has_no_memory_goes_through() -> None:
+    """Tensors of torch's "meta", which has no autocast."""
+    tensors = [each.to("meta") for each in given("gru")]
+    assert fused_recurrence("gru", *tensors)[0].shape == (6, 3, 6)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_decays_and_what_flows_in_may_be_of_another_type(backend: str, dtype: torch.dtype) -> None:
@@ -105,6 +120,12 @@ def test_autocast_casts_what_goes_forward_and_leaves_what_goes_back(backend: str
     assert swept.dtype == torch.bfloat16
     for ours, theirs in zip(within, exact, strict=True):
         assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
+    leaves = [each.requires_grad_() for each in tensors]
+    states, _ = fused_recurrence("gru", *leaves, backend=backend)
+    gradients = torch.autograd.grad(states.sum(), leaves, retain_graph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        again = torch.autograd.grad(states.sum(), leaves)
+    assert all(torch.equal(*pair) for pair in zip(again, gradients, strict=True))
 
 
 def test_it_compiles_into_one_graph_under_autocast() -> None:

@@ -31,8 +31,8 @@ def feedback_scan(
     delta_next_BD: what flows into the last step from beyond it, its decay included: δ_{T-1} = e_{T-1} + delta_next.
     Two coupled states a unit (LSTM): error and δ (B, T, 2, D), delta_next (B, 2, D), decay (2, 2, D) or
         (B, T, 2, 2, D) with decay[…, i, j, :] = ∂state_i,t / ∂state_j,t-1, of which the scan takes the transpose.
-    backend: "auto" (triton for CUDA tensors where triton is installed; compiled on a CPU with a C compiler where all is
-        float32; else torch), "reference", "torch", "compiled", "triton".
+    backend: "auto" (triton for CUDA tensors where triton is installed and SSRNN_GPU_KERNELS is not 0; compiled on a
+        CPU with a C compiler where all is float32; else torch), "reference", "torch", "compiled", "triton".
 
     Accumulates in float32, float64 for a float64 error; the result has error's dtype and, where it is dense, its
     memory layout: time-major views cost no copy. Differentiable in error, decay and delta_next, any number of times.

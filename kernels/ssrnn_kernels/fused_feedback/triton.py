@@ -43,7 +43,7 @@ def feedback_pass_kernel(
     zero = tl.zeros([BLOCK_D], dtype=TYPE)
     at_carried = carried + b * (STATES * d) + units
     carry = load_values(at_carried, d, inside, STATES, TYPE)
-    step = n_batch * d
+    step = tl.full([], n_batch, tl.int64) * d
     beyond = tl.full([], n_steps, tl.int64) * n_batch + b
     last = beyond - n_batch
     states += beyond * (STATES * d)

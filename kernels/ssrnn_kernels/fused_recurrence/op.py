@@ -79,7 +79,8 @@ def recur(
     states[0] = state_BS
     saved = inputs_TBR.new_empty(n_steps if save else 1, n_batch, cell.N_SAVED, shape.n_units)
     forward = _forward_by(backend_for(backend, cell, inputs_TBR, shape, has_aten=has_layer(cell, shape)))
-    forward(cell, shape, inputs_TBR, weight_hh_RK, bias_hh_R, reset_TB, states, saved)
+    if inputs_TBR.numel():
+        forward(cell, shape, inputs_TBR, weight_hh_RK, bias_hh_R, reset_TB, states, saved)
     return Trajectory(states, saved if save else None)
 
 
@@ -169,6 +170,7 @@ def _gradients(ctx: Any, grad_states: Tensor, _: Tensor) -> tuple[Tensor | None,
     return (None, *gradients, None, None, None)
 
 
+@in_the_types_given
 def bptt_gradients(
     cell: str,
     states: Tensor,
