@@ -191,9 +191,9 @@ def wavefront(
     On a CPU a core each; on a GPU a stream each, and all of it in CUDA graphs. Forward and backward, selective with
     one sweep. Waves that are not the blocks' own numbers are not timed.
 
-    Examples: ssrnn bench wavefront --shape 8,256,512 --layers 6
+    Example: ssrnn bench wavefront --shape 8,256,512 --layers 6
 
-    ssrnn bench wavefront --device cuda --dtype bfloat16 --shape 16,1024,768 --heads 12
+    Example: ssrnn bench wavefront --device cuda --dtype bfloat16 --shape 16,1024,768 --heads 12
     """
     shapes = [parsed_shape(text) for text in shape]
     import torch
