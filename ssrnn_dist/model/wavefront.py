@@ -3,23 +3,23 @@
 So a model of L blocks and C chunks is L + C − 1 chunks deep, not L · C, and what does not wait for one another runs at
 once (waves.py). The way back mirrors it. Imports torch. T time, B batch, D width, S state."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter
+from torch.nn import Parameter
 
 from ssrnn_dist.feedback.layer_feedback import LayerFeedback
 from ssrnn_dist.feedback.once import refuse_double_backward
 from ssrnn_dist.feedback.solve import Trust
-from ssrnn_dist.model.stand_ins import standing_in, trained
+from ssrnn_dist.model.stand_ins import HasModules, standing_in, trained
 from ssrnn_dist.model.waves import Task, handed_out, on_streams, on_threads, streams_of
 
 
-class Chunked(Protocol):
+class Chunked(HasModules, Protocol):
     """A block that runs over a window chunk by chunk (language_model.Block)."""
 
     def chunk(
@@ -28,10 +28,6 @@ class Chunked(Protocol):
 
     @property
     def feedback(self) -> LayerFeedback: ...
-
-    def modules(self) -> Iterator[Module]: ...
-
-    def parameters(self) -> Iterator[Parameter]: ...
 
 
 def wavefront(

@@ -2,7 +2,6 @@
 
 import importlib.util
 import logging
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -111,13 +110,6 @@ def test_what_cannot_be_differentiated_says_so() -> None:
     for op in (fused_bptt, fused_feedback):
         with pytest.raises(RuntimeError, match="no autograd formula"):
             op(*begin[:-1], error, reset)[0].sum().backward()
-
-
-@pytest.fixture
-def said_nothing_yet() -> Iterator[None]:
-    backends._say_once.cache_clear()
-    yield
-    backends._say_once.cache_clear()
 
 
 @pytest.mark.usefixtures("said_nothing_yet")

@@ -164,11 +164,6 @@ def test_no_sweeps_at_all_are_refused() -> None:
         parallel_recurrence("gru", *given("gru"), most_sweeps=0)
 
 
-@pytest.fixture
-def said_nothing_yet() -> None:
-    backends._say_once.cache_clear()
-
-
 @pytest.mark.usefixtures("said_nothing_yet")
 def test_the_scan_says_once_that_torch_runs_it(caplog: pytest.LogCaptureFixture) -> None:
     error = torch.randn(2, 4, 3, dtype=torch.float64)
